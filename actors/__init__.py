@@ -1,0 +1,1 @@
+"""Touches simulators: environments, runners and the fleet that keeps them alive."""

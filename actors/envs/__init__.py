@@ -1,0 +1,1 @@
+"""Environments behind one registry, with gymnasium's API."""

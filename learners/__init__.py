@@ -1,0 +1,1 @@
+"""Has the weights: one folder per algorithm, the layers they share, the learner."""

@@ -1,0 +1,32 @@
+"""The contract of anything that acts: in a runner, in evaluation, in the player."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Mode = Literal["sample", "mode"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What B environments show now. A row with `is_first` starts an episode: the agent forgets what it carried there."""
+
+    fields: Mapping[str, np.ndarray]  # (B, *shape) by observation name
+    previous_action: np.ndarray  # (B, A) float32; zeros where is_first
+    is_first: np.ndarray  # (B,) bool
+
+
+class Agent(Protocol):
+    """Stateless but for its weights; what it remembers of an episode travels in `carry`."""
+
+    def start(self, batch_size: int, seed: int) -> Any:
+        """A fresh carry for `batch_size` environments; `seed` fixes every later draw of the agent."""
+        ...
+
+    def act(self, observation: Observation, carry: Any, mode: Mode = "sample") -> tuple[np.ndarray, Any]:
+        """Actions (B, A) float32 inside the action bounds [-1, 1], and the next carry."""
+        ...

@@ -1,0 +1,1 @@
+"""Dreamer 4: tokenizer, dynamics, agent, imagination."""

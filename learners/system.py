@@ -1,0 +1,82 @@
+"""The contract between an algorithm and whoever runs it: objectives to train, agents to act, checks to pass."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from learners.agent import Agent
+from replay.schema import EpisodeSpec
+from replay.source import Source
+
+Metrics = dict[str, float]
+
+# One line per algorithm: name -> "module:ConfigClass". The config class has `build(spec) -> System`.
+SYSTEMS: Mapping[str, str] = {"dreamer4": "learners.dreamer4.system:Dreamer4Config"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """One optimiser of one stage. Warm-up is linear, then constant, then a linear cool-down over the last `decay` share."""
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    decay: float = 0.2
+    clip_norm: float = 1.0
+    name: str = "adamw"  # or "muon": Muon for matrices, AdamW for the rest
+    ema: float = 0.0  # decay of the averaged weights; 0 keeps none
+
+
+class Objective(Protocol):
+    """Anything that is trained. Holds no optimiser, no device choice, no I/O, no logging."""
+
+    def batch(self, source: Source, key: tuple[int, ...]) -> Any:
+        """The training batch of this step: numpy work only, so that a loader thread can run it ahead of time."""
+        ...
+
+    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """(scalar, metrics): every random draw comes from `generator`, on the device of the parameters."""
+        ...
+
+    @property
+    def optim(self) -> OptimConfig: ...
+
+    def trained(self) -> nn.Module | nn.ModuleDict:
+        """The part of the system whose parameters this objective updates; the rest stays frozen."""
+        ...
+
+    def prepare(self, source: Source) -> None:
+        """Called once when the stage starts (and again after a resume): dataset statistics, encoded latents, ..."""
+        ...
+
+    def gate(self, source: Source) -> Metrics:
+        """Held-out figures by which the stage is judged; the recipe holds the thresholds."""
+        ...
+
+
+class System(Protocol):
+    """One algorithm's networks, its objectives and its agents. Is an nn.Module, so state_dict() is its whole state."""
+
+    def objective(self, name: str) -> Objective: ...
+
+    def agent(self, name: str) -> Agent:
+        """Raises KeyError, naming the agents there are."""
+        ...
+
+
+class SystemConfig(Protocol):
+    def build(self, spec: EpisodeSpec) -> System: ...
+
+
+def config_class(recipe: str) -> type:
+    """The configuration class of an algorithm. Raises KeyError for an unknown name."""
+    module, name = SYSTEMS[recipe].split(":")
+    return getattr(importlib.import_module(module), name)

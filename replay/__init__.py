@@ -1,0 +1,1 @@
+"""Stores experience: the schema, the codec, Redis shards, the index, sampling."""
