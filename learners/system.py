@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +39,11 @@ class OptimConfig:
 class Objective(Protocol):
     """Anything that is trained. Holds no optimiser, no device choice, no I/O, no logging."""
 
-    def batch(self, source: Source, key: tuple[int, ...]) -> Any:
-        """The training batch of this step: numpy work only, so that a loader thread can run it ahead of time."""
+    def batch(self, source: Source, key: tuple[int, ...], progress: float) -> Any:
+        """The training batch of this step: CPU work only, so that a loader thread can run it ahead of time.
+
+        `key` seeds the draw; `progress` in [0, 1) is the share of the stage that is done, for schedules.
+        """
         ...
 
     def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -59,6 +63,10 @@ class Objective(Protocol):
 
     def gate(self, source: Source) -> Metrics:
         """Held-out figures by which the stage is judged; the recipe holds the thresholds."""
+        ...
+
+    def exhibits(self, source: Source) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """What the report shows of this stage: arrays by name, by the name of their file. Empty if there is nothing."""
         ...
 
 
