@@ -46,6 +46,7 @@ class Dynamics(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    fitted: Tensor
 
     def __init__(self, config: DynamicsNetConfig, latents: int, channels: int, actions: int) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class Dynamics(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.register_buffer("mean", torch.zeros(latents, channels))
         self.register_buffer("scale", torch.ones(latents, channels))
+        self.register_buffer("fitted", torch.tensor(False))
         world = 2 + config.registers + self.spatial
         self.register_buffer("agent_mask", agent_mask(world), persistent=False)
 
@@ -89,9 +91,16 @@ class Dynamics(nn.Module):
         """Take mean and scale from latents (N, L, Z)."""
         self.mean.copy_(z.mean(0))
         self.scale.copy_(z.std(0).clamp(min=1e-2))
+        self.fitted.fill_(True)
 
     def forward(
-        self, z_BTLZ: Tensor, noise: Noise, action: Tensor, labelled: Tensor, task: Tensor | None, cache: Cache | None = None
+        self,
+        z_BTLZ: Tensor,
+        noise: Noise,
+        action: Tensor,
+        labelled: Tensor,
+        task: Tensor | None,
+        cache: Cache | None = None,
     ) -> Prediction:
         """Standardised noised latents -> standardised clean latents.
 

@@ -64,7 +64,13 @@ class LatentStore:
 
 
 def draw_segments(
-    store: LatentStore, source: Source, key: tuple[int, ...], batch: int, length: int, progress: float, split: Split = "train"
+    store: LatentStore,
+    source: Source,
+    key: tuple[int, ...],
+    batch: int,
+    length: int,
+    progress: float,
+    split: Split = "train",
 ) -> Segments:
     """Uniform windows of the split; see Source.batch for `key`."""
     drawn = source.batch(key, batch, length, ["action", "reward", "is_first"], split)

@@ -107,7 +107,12 @@ def shortcut_loss(
 
 @torch.no_grad()
 def generate(
-    dynamics: Dynamics, cache: Cache, shape: tuple[int, ...], given: Conditions, steps: int, generator: torch.Generator | None
+    dynamics: Dynamics,
+    cache: Cache,
+    shape: tuple[int, ...],
+    given: Conditions,
+    steps: int,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Draw the present frame (B, 1, L, Z), standardised, from noise in `steps` shortcut steps of size 1 / steps."""
     device = given.action.device
@@ -122,7 +127,12 @@ def generate(
 
 @torch.no_grad()
 def commit(
-    dynamics: Dynamics, cache: Cache, z: Tensor, given: Conditions, task: Tensor | None, generator: torch.Generator | None
+    dynamics: Dynamics,
+    cache: Cache,
+    z: Tensor,
+    given: Conditions,
+    task: Tensor | None,
+    generator: torch.Generator | None,
 ) -> Prediction:
     """Enter the finished frame z (B, 1, L, Z), standardised, into the past at the context level, and move on.
 
@@ -139,4 +149,14 @@ def _wide(x: Tensor) -> Tensor:
     return x[..., None, None]
 
 
-__all__ = ["Conditions", "Draw", "bootstrap_target", "commit", "draw", "generate", "in_context", "randn_like", "shortcut_loss"]
+__all__ = [
+    "Conditions",
+    "Draw",
+    "bootstrap_target",
+    "commit",
+    "draw",
+    "generate",
+    "in_context",
+    "randn_like",
+    "shortcut_loss",
+]

@@ -38,6 +38,7 @@ class Tokenizer(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    fitted: Tensor
 
     def __init__(self, config: TokenizerNetConfig, image: tuple[int, int, int]) -> None:
         super().__init__()
@@ -60,6 +61,7 @@ class Tokenizer(nn.Module):
         self.expand = nn.Linear(config.channels, deep)
         self.register_buffer("mean", torch.full((height, width, colours), 0.5))
         self.register_buffer("scale", torch.tensor(0.25))
+        self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("encoder_mask", encoder_mask(patches, config.latents), persistent=False)
         self.register_buffer("decoder_mask", decoder_mask(config.latents, patches), persistent=False)
 
@@ -111,6 +113,7 @@ class Tokenizer(nn.Module):
         mean = x.mean(0) if self.config.standardise == "pixel" else x.mean((0, 1, 2)).expand(self.image)
         self.mean.copy_(mean)
         self.scale.copy_((x - mean).std().clamp(min=1e-3))
+        self.fitted.fill_(True)
 
 
 def encoder_mask(patches: int, latents: int) -> Tensor:
@@ -127,7 +130,9 @@ def decoder_mask(latents: int, patches: int) -> Tensor:
     return mask
 
 
-def random_mask(shape: tuple[int, int], patches: int, highest: float, share: float, generator: torch.Generator) -> Tensor:
+def random_mask(
+    shape: tuple[int, int], patches: int, highest: float, share: float, generator: torch.Generator
+) -> Tensor:
     """(B, T, P) bool: each frame drops its patches with its own p ~ U(0, highest); a `share` of the frames is masked."""
     device = generator.device
     p = highest * torch.rand(*shape, 1, generator=generator, device=device)

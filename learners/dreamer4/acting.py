@@ -1,0 +1,62 @@
+"""The Dreamer 4 agent at work: encode the frame, commit it to the cache, read the agent token, draw an action."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learners.agent import Mode, Observation
+from learners.dreamer4.dynamics import Dynamics
+from learners.dreamer4.shortcut import Conditions, commit
+from learners.dreamer4.tokenizer import Encoding, Tokenizer
+from learners.nn.heads import PolicyHead
+from learners.nn.transformer import Cache
+
+
+class Carry(NamedTuple):
+    tokenizer: Encoding
+    dynamics: Cache
+    generator: torch.Generator
+
+
+class Dreamer4Agent:
+    """Acts with one policy head on the shared trunk; see learners.agent.Agent."""
+
+    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, policy: PolicyHead, image: str = "image") -> None:
+        self.tokenizer, self.dynamics, self.policy, self.image = tokenizer, dynamics, policy, image
+
+    @property
+    def device(self) -> torch.device:
+        return self.dynamics.scale.device
+
+    def start(self, batch_size: int, seed: int) -> Carry:
+        generator = torch.Generator(self.device).manual_seed(seed)
+        caches = (model.cache(batch_size, self.device) for model in (self.tokenizer, self.dynamics))
+        return Carry(*caches, generator)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def act(self, observation: Observation, carry: Carry, mode: Mode = "sample") -> tuple[np.ndarray, Carry]:
+        h = self.read(observation, carry)
+        action = self.policy.now(h)
+        chosen = action.sample(carry.generator) if mode == "sample" else action.mode()
+        return chosen.float().cpu().numpy(), carry
+
+    def read(self, observation: Observation, carry: Carry) -> Tensor:
+        """The agent tokens (B, D) of the present frames, which are committed to the cache."""
+        first = self._tensor(observation.is_first)
+        for cache in (carry.tokenizer.encoder, carry.dynamics):
+            cache.restart(first)
+        z = self.tokenizer.encode(self._tensor(observation.fields[self.image])[:, None], carry.tokenizer)
+        carry.tokenizer.encoder.advance()
+        action = self._tensor(observation.previous_action.astype(np.float32))[:, None]
+        given = Conditions(action, ~first[:, None])
+        task = torch.zeros(len(first), dtype=torch.long, device=self.device)
+        h = commit(self.dynamics, carry.dynamics, self.dynamics.standardise(z), given, task, carry.generator).h
+        assert h is not None
+        return h[:, 0]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

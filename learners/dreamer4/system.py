@@ -1,0 +1,70 @@
+"""Dreamer 4 as one system: its networks, the objectives of its phases, the agents that come out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from learners.agent import Agent
+from learners.dreamer4.acting import Dreamer4Agent
+from learners.dreamer4.dynamics import Dynamics
+from learners.dreamer4.segments import LatentStore
+from learners.dreamer4.tokenizer import Tokenizer
+from learners.dreamer4.train_agent import AgentConfig, AgentHeads, AgentObjective
+from learners.dreamer4.train_dynamics import DynamicsConfig, DynamicsObjective
+from learners.dreamer4.train_imagination import ActorCritic, ImaginationConfig, ImaginationObjective
+from learners.dreamer4.train_tokenizer import TokenizerConfig, TokenizerObjective
+from learners.system import Objective
+from replay.schema import EpisodeSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dreamer4Config:
+    image: str = "image"  # the observation that is the video
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
+
+    def build(self, spec: EpisodeSpec) -> Dreamer4:
+        return Dreamer4(self, spec)
+
+
+class Dreamer4(nn.Module):
+    """Objectives: tokenizer, dynamics, agent, imagination, control. Agents: bc (the prior), policy, control."""
+
+    def __init__(self, config: Dreamer4Config, spec: EpisodeSpec) -> None:
+        super().__init__()
+        height, width, colours = spec[config.image].shape
+        actions = spec["action"].shape[0]
+        code, world = config.tokenizer.net, config.dynamics.net
+        dim = world.transformer.dim
+        self.tokenizer = Tokenizer(code, (height, width, colours))
+        self.dynamics = Dynamics(world, code.latents, code.channels, actions)
+        self.heads = AgentHeads(config.agent, dim, actions)
+        self.actors = nn.ModuleDict({name: ActorCritic(config.agent, dim, actions) for name in ("policy", "control")})
+        store = LatentStore(self.tokenizer, config.image)
+        self._objectives: dict[str, Objective] = {
+            "tokenizer": TokenizerObjective(config.tokenizer, self.tokenizer, config.image),
+            "dynamics": DynamicsObjective(config.dynamics, self.dynamics, store),
+            "agent": AgentObjective(config.agent, config.dynamics, self.dynamics, self.heads, store),
+        }
+        for name in ("policy", "control"):
+            self._objectives["imagination" if name == "policy" else name] = ImaginationObjective(
+                config.imagination, self.dynamics, self.heads, self.actors[name], store, shuffled=name == "control"
+            )
+        # Running statistics of the losses are part of the state: a resumed run must go on with them.
+        self.statistics = nn.ModuleDict({n: o.rms for n, o in self._objectives.items() if hasattr(o, "rms")})
+        self.image = config.image
+
+    def objective(self, name: str) -> Objective:
+        if name not in self._objectives:
+            raise KeyError(f"dreamer4 has no objective {name!r}; there are {sorted(self._objectives)}")
+        return self._objectives[name]
+
+    def agent(self, name: str) -> Agent:
+        heads = {"bc": self.heads.policy} | {n: actor.policy for n, actor in self.actors.items()}
+        if name not in heads:
+            raise KeyError(f"dreamer4 has no agent {name!r}; there are {sorted(heads)}")
+        return Dreamer4Agent(self.tokenizer, self.dynamics, heads[name], self.image)
