@@ -1,8 +1,8 @@
 """What flows through the house: the fields of a step, chunks of steps on the wire, batches of windows for a learner.
 
 Alignment (every package relies on it): record t holds the observation o_t, the action a_{t-1} that *caused* it, the
-reward r_t that came with it and the flags of o_t. At is_first the action and the reward are zeros. So a world model sees
-an action in the same block as its outcome, and a policy at t predicts `action[t + 1]`.
+reward r_t that came with it and the flags of o_t. At is_first the action and the reward are zeros. So a world model
+sees an action in the same block as its outcome, and a policy at t predicts `action[t + 1]`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ Split = Literal["train", "valid"]
 
 
 class Source(Protocol):
-    """Read side of stored experience. Every draw is a function of `key` and the stored episodes alone, so a learner that
-    resumes at step N draws exactly what it would have drawn without the interruption."""
+    """Read side of stored experience. Every draw is a function of `key` and the stored episodes alone, so a learner
+    that resumes at step N draws exactly what it would have drawn without the interruption."""
 
     spec: EpisodeSpec
 
@@ -29,7 +29,12 @@ class Source(Protocol):
         ...
 
     def batch(
-        self, key: tuple[int, ...], batch_size: int, length: int, fields: Sequence[str] | None = None, split: Split = "train"
+        self,
+        key: tuple[int, ...],
+        batch_size: int,
+        length: int,
+        fields: Sequence[str] | None = None,
+        split: Split = "train",
     ) -> Batch:
         """`batch_size` windows of `length` steps, uniform over the windows that fit inside one episode.
 
