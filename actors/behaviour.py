@@ -1,0 +1,107 @@
+"""Agents without weights: uniform noise, Ornstein-Uhlenbeck noise, and an expert disturbed to make training data.
+
+Each row of a batch draws from a generator of its own, so one environment's noise does not depend on its neighbours'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.experts import Expert
+from learners.agent import Mode, Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BehaviourConfig:
+    """The mixture that collects data: an expert, disturbed so that outcomes vary."""
+
+    epsilon: tuple[float, float] = (0.3, 1.0)  # share of disturbed decisions, drawn uniformly for each episode
+    hold: float = 4.0  # mean decisions that the expert, or one random action, stays in charge
+    levels: tuple[float, ...] = ()  # the only values an action may take; empty: any in [-1, 1]
+    expert: str = ""  # the task whose expert acts; empty: the environment's own
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a weightless agent carries: by row, a generator, the episode's share of noise and the action held."""
+
+    rngs: list[np.random.Generator]
+    epsilon: np.ndarray  # (B,)
+    disturbed: np.ndarray  # (B,) bool
+    action: np.ndarray  # (B, A) the held random action, or the state of the noise
+
+    @staticmethod
+    def start(batch_size: int, action_dim: int, seed: int) -> Rows:
+        rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(batch_size)]
+        return Rows(rngs, np.zeros(batch_size), np.zeros(batch_size, bool), np.zeros((batch_size, action_dim)))
+
+
+class Random:
+    """Uniform actions, independent from decision to decision."""
+
+    def __init__(self, action_dim: int, levels: tuple[float, ...] = ()) -> None:
+        self.action_dim, self.levels = action_dim, levels
+
+    def start(self, batch_size: int, seed: int) -> Rows:
+        return Rows.start(batch_size, self.action_dim, seed)
+
+    def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
+        carry.action = np.stack([uniform(rng, self.action_dim, self.levels) for rng in carry.rngs])
+        return carry.action.astype(np.float32), carry
+
+
+class OrnsteinUhlenbeck:
+    """Noise that drifts back to zero: x <- (1 - theta) x + sigma n, clipped to [-1, 1] (Lillicrap et al. 2016, sec. 7)."""
+
+    def __init__(self, action_dim: int, theta: float = 0.15, sigma: float = 0.3) -> None:
+        self.action_dim, self.theta, self.sigma = action_dim, theta, sigma
+
+    def start(self, batch_size: int, seed: int) -> Rows:
+        return Rows.start(batch_size, self.action_dim, seed)
+
+    def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
+        carry.action[observation.is_first] = 0.0
+        noise = np.stack([rng.standard_normal(self.action_dim) for rng in carry.rngs])
+        carry.action = carry.action * (1 - self.theta) + self.sigma * noise
+        return np.clip(carry.action, -1.0, 1.0).astype(np.float32), carry
+
+
+class Behaviour:
+    """An expert and random actions, by turns: each turn lasts `hold` decisions on average (geometric), and is random
+    with the episode's probability epsilon. In mode "mode" the expert acts alone."""
+
+    def __init__(self, config: BehaviourConfig, expert: Expert, action_dim: int) -> None:
+        self.config, self.expert, self.action_dim = config, expert, action_dim
+
+    def start(self, batch_size: int, seed: int) -> Rows:
+        return Rows.start(batch_size, self.action_dim, seed)
+
+    def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
+        self._turn(carry, observation.is_first)
+        wanted = snap(self.expert(observation.fields["state"]), self.config.levels)
+        if mode == "sample":
+            wanted = np.where(carry.disturbed[:, None], carry.action, wanted)
+        return wanted.astype(np.float32), carry
+
+    def _turn(self, carry: Rows, is_first: np.ndarray) -> None:
+        for row, rng in enumerate(carry.rngs):
+            if is_first[row]:
+                carry.epsilon[row] = rng.uniform(*self.config.epsilon)
+            if is_first[row] or rng.random() < 1.0 / self.config.hold:
+                carry.disturbed[row] = rng.random() < carry.epsilon[row]
+                carry.action[row] = uniform(rng, self.action_dim, self.config.levels)
+
+
+def uniform(rng: np.random.Generator, action_dim: int, levels: tuple[float, ...]) -> np.ndarray:
+    """(A,) uniform in [-1, 1], or over `levels`, each coordinate by itself."""
+    return rng.choice(levels, action_dim) if levels else rng.uniform(-1.0, 1.0, action_dim)
+
+
+def snap(action: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """The nearest of `levels` in each coordinate; `action` itself if there are none."""
+    if not levels:
+        return action
+    values = np.asarray(levels)
+    return values[np.abs(action[..., None] - values).argmin(-1)]
