@@ -1,0 +1,68 @@
+"""The Ray and the Redis of a run: an own, private pair on one machine, or those that are given."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import ray
+
+from distwm.config import RunConfig
+from distwm.rundir import RunDir
+from replay.errors import BadInput, TryAgain
+from replay.server import EmbeddedRedis
+from replay.status import status
+
+_log = logging.getLogger(__name__)
+
+# One thread a process: more processes than cores each with a pool of threads cost an order of magnitude.
+WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "osmesa"}
+
+
+@contextmanager
+def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
+    """Connects to RAY_ADDRESS (set within a Ray job), or starts a private Ray. Yields the cluster's resources.
+
+    Raises TryAgain if the cluster does not answer.
+    """
+    environment = {name: os.environ.get(name, value) for name, value in WORKER_ENVIRONMENT.items()}
+    options = {"log_to_driver": True, "logging_level": logging.WARNING, "runtime_env": {"env_vars": environment}}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {
+            "address": "local",
+            "num_cpus": config.cluster.cpus or os.cpu_count() or 1,
+            "object_store_memory": config.cluster.object_store_bytes,
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise TryAgain(
+            f"Ray does not answer: {error}.", "Start the cluster or unset RAY_ADDRESS, then rerun."
+        ) from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def replay_server(config: RunConfig, run_dir: RunDir) -> Iterator[RunConfig]:
+    """Yields the configuration with a replay that answers: that of `replay.url`, or one that we start and stop."""
+    if config.replay.url:
+        status(config.replay, run_dir.run_id)
+        yield config
+        return
+    if len([node for node in ray.nodes() if node["Alive"]]) > 1:
+        raise BadInput(
+            "The embedded Redis serves one machine, and this Ray cluster has several.", "Give replay.url=redis://..."
+        )
+    server = EmbeddedRedis(run_dir.replay, config.replay.max_bytes, config.replay.durability)
+    url = server.start()
+    try:
+        yield replace(config, replay=replace(config.replay, url=url))
+    finally:
+        server.stop()

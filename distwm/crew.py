@@ -1,0 +1,81 @@
+"""The processes that do the work of a run: learners and environment runners, started when they are first needed."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from actors.envs.registry import episode_spec
+from actors.fleet import Fleet
+from actors.policies import SCRIPTED, PolicySpec
+from distwm.config import RunConfig
+from distwm.placement import Shares
+from learners.group import LearnerGroup
+from replay.errors import TryAgain
+from replay.redis_source import RedisSource
+from replay.schema import EpisodeSpec
+from replay.status import status
+
+
+class Crew:
+    """Knows how to build and end the workers; what they do is the stages' business."""
+
+    def __init__(self, config: RunConfig, run: str, root: Path, share: Shares) -> None:
+        self.config, self.run, self.root, self.share = config, run, root, share
+
+    @cached_property
+    def spec(self) -> EpisodeSpec:
+        return episode_spec(self.config.env)
+
+    @cached_property
+    def learners(self) -> LearnerGroup:
+        config = self.config
+        return LearnerGroup(
+            config.learner,
+            config.system,
+            self.spec,
+            partial(RedisSource, config.replay, self.run, self.spec),
+            config.seed,
+            cpus=self.share.learner_cpus,
+            gpus=self.share.learner_gpus,
+        )
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        config = self.config
+        return Fleet(
+            config.fleet,
+            env=config.env,
+            runner=config.runner,
+            replay=config.replay,
+            run=self.run,
+            behaviour=config.behaviour,
+            system=config.system,
+            seed=config.seed,
+        )
+
+    def weights_for(self, policy: PolicySpec) -> Any:
+        """A reference to the newest weights if the policy has any."""
+        return None if policy.name in SCRIPTED else self.learners.weights()
+
+    def check_replay(self, collected_steps: int) -> None:
+        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it has lost some."""
+        deadline = time.monotonic() + self.config.replay.outage_s
+        while True:
+            stored = status(self.config.replay, self.run).inserted_steps
+            if stored >= collected_steps:
+                return
+            if time.monotonic() > deadline:
+                raise TryAgain(
+                    f"The replay counts {stored} of the {collected_steps} steps that this run has collected.",
+                    "Bring back the Redis that holds this run, or start again in a new run_dir.",
+                )
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        for name in ("fleet", "learners"):
+            worker = self.__dict__.pop(name, None)
+            if worker is not None:
+                worker.close()

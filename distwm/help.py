@@ -1,0 +1,41 @@
+"""`--help-config`: every setting with its type, its value and the comment beside its declaration."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from functools import cache
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+
+from distwm.casting import as_text, type_name
+from distwm.config import RunConfig, redacted
+from distwm.overrides import walk
+
+
+def print_settings(config: RunConfig, stream: IO[str]) -> None:
+    """A table of the settings as `config` resolves them: recipe and size included."""
+    table = Table("key", "type", "value", "meaning", title=f"{config.recipe}, size={config.size}")
+    for leaf in walk(redacted(config)):
+        table.add_row(leaf.key, type_name(leaf.hint), as_text(leaf.value), _comments(leaf.owner).get(leaf.field, ""))
+    terminal = Console(file=stream, highlight=False, markup=False)
+    terminal.width = max(terminal.width, 120)
+    terminal.print(table)
+
+
+@cache
+def _comments(owner: type) -> dict[str, str]:
+    """Comment by field: that at the end of the declaration's line."""
+    source = textwrap.dedent(inspect.getsource(owner))
+    lines = source.splitlines()
+    body = ast.parse(source).body[0]
+    assert isinstance(body, ast.ClassDef)
+    fields = [node for node in body.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {node.target.id: _comment(lines[(node.end_lineno or 1) - 1], node) for node in fields}  # type: ignore[union-attr]
+
+
+def _comment(line: str, node: ast.AnnAssign) -> str:
+    return line.encode()[node.end_col_offset :].decode().strip().removeprefix("#").strip()

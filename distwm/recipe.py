@@ -1,0 +1,70 @@
+"""An algorithm's plan as data: stages, each with a kind, a budget and the gate that it must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distwm.gates import parse
+
+Kind = Literal["collect", "train", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One stage of a recipe. Its steps are episodes (collect), updates (train) or policies (evaluate)."""
+
+    kind: Kind = "train"
+    objective: str = ""  # train: which objective of the system; empty = the name of the stage
+    policy: str = "behaviour"  # collect: who acts, "name" or "name:mode"
+    rounds: Literal["all", "first", "later", "last"] = "all"  # the rounds that have this stage
+    budget_steps: int = 0  # collect: episodes; train: updates; evaluate: unused
+    slice_steps: int = 100  # steps between two reports (and possible checkpoints)
+    gate: Mapping[str, str] = field(default_factory=dict)  # held-out figure: threshold such as ">=0.95"; "" = no gate
+    extend_steps: int = 0  # train: updates of one extension when the gate is not passed
+    max_extensions: int = 0  # how often a stage may be extended
+
+    def __post_init__(self) -> None:
+        if self.budget_steps < 0 or self.extend_steps < 0 or self.max_extensions < 0:
+            raise ValueError("steps and extensions cannot be negative")
+        if self.slice_steps < 1:
+            raise ValueError("slice_steps must be at least 1")
+        if self.max_extensions and not self.extend_steps:
+            raise ValueError("max_extensions needs extend_steps")
+        for threshold in filter(None, self.gate.values()):
+            parse(threshold)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """A stage in its round: what the pipeline executes, one after the other."""
+
+    round: int
+    name: str
+    config: StageConfig
+
+    @property
+    def key(self) -> str:
+        """`dynamics` in the first round, `dynamics@1` in the second: names the stage in records, seeds and results."""
+        return f"{self.name}@{self.round}" if self.round else self.name
+
+    @property
+    def objective(self) -> str:
+        return self.config.objective or self.name
+
+
+def plan(stages: Mapping[str, StageConfig], rounds: int) -> list[PlannedStage]:
+    """The concrete stages over all rounds, in order. A budget of 0 leaves a stage out, but for an evaluation."""
+    return [
+        PlannedStage(round=number, name=name, config=stage)
+        for number in range(rounds)
+        for name, stage in stages.items()
+        if _belongs(stage, number, rounds)
+    ]
+
+
+def _belongs(stage: StageConfig, number: int, rounds: int) -> bool:
+    if stage.kind != "evaluate" and not stage.budget_steps:
+        return False
+    return {"all": True, "first": number == 0, "later": number > 0, "last": number == rounds - 1}[stage.rounds]
