@@ -17,6 +17,8 @@ from typing import IO
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from replay.config import Durability
 from replay.errors import BadInput, Missing, TryAgain
@@ -172,7 +174,7 @@ class EmbeddedRedis:
 
     def _await_ready(self, deadline: float, timeout_s: float) -> None:
         assert self._process is not None
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)
+        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
         try:
             while True:
                 try:
@@ -181,7 +183,7 @@ class EmbeddedRedis:
                 except (redis.ConnectionError, redis.TimeoutError) as error:  # also while it loads its data
                     reason = str(error)
                 if self._process.poll() is not None:
-                    raise TryAgain(f"The replay server ended at start: {self._last_words()}", f"Read {self._log}.")
+                    raise TryAgain(f"The replay server ended at start: {self._last_words()}.", f"Read {self._log}.")
                 if time.monotonic() > deadline:
                     raise TryAgain(
                         f"The replay server was not ready after {timeout_s:g} s ({reason}).", f"Read {self._log}."
@@ -196,7 +198,7 @@ class EmbeddedRedis:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return lines[-1] if lines else "it said nothing."
+        return lines[-1] if lines else "it said nothing"
 
 
 def _alive(pid: str) -> bool:

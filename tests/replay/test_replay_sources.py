@@ -1,0 +1,268 @@
+"""Both sources draw the same windows; draws are seeded, uniform and never leave an episode."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from replay_cases import SPEC, make_episodes, make_steps, write
+
+from replay.cache import ChunkCache
+from replay.codec import CorruptChunk
+from replay.config import ReplayConfig
+from replay.errors import BadInput
+from replay.index import EpisodeIndex
+from replay.memory import MemorySource
+from replay.redis_source import RedisSource
+from replay.schema import ChunkId, Episode, EpisodeKey, Window
+from replay.shard import Entry
+from replay.windows import WindowTable, split_of
+from replay.writer import ReplayWriter
+
+LENGTHS = [3, 8, 9, 30, 17, 24, 2, 41, 16, 12, 25, 33]
+
+
+@pytest.fixture
+def filled(config: ReplayConfig, run: str) -> RedisSource:
+    writer = ReplayWriter(config, run, "s", SPEC)
+    for episode in make_episodes("s", LENGTHS):
+        write(writer, dict(episode.arrays))
+    return RedisSource(config, run, SPEC)
+
+
+@pytest.fixture
+def memory() -> MemorySource:
+    return MemorySource(SPEC, make_episodes("s", LENGTHS))
+
+
+def test_the_sources_are_equal(filled: RedisSource, memory: MemorySource) -> None:
+    assert filled.refresh() == memory.refresh() == sum(LENGTHS)
+    for split in ("train", "valid"):
+        assert filled.episodes(split) == memory.episodes(split)
+        for key in memory.episodes(split):
+            one, other = filled.episode(key), memory.episode(key)
+            assert (one.key, one.source, one.policy_version) == (other.key, other.source, other.policy_version)
+            for name, array in other.arrays.items():
+                assert (one.arrays[name] == array).all()
+    for step in range(20):
+        one, other = filled.batch((7, step), 5, 9), memory.batch((7, step), 5, 9)
+        assert one.windows == other.windows
+        assert one.arrays.keys() == other.arrays.keys()
+        for name, array in other.arrays.items():
+            assert one.arrays[name].dtype == array.dtype
+            assert (one.arrays[name] == array).all()
+
+
+def test_a_batch_is_a_function_of_its_key(filled: RedisSource, config: ReplayConfig, run: str) -> None:
+    again = RedisSource(config, run, SPEC)  # no cache, no history
+    for _ in range(3):
+        filled.batch((99,), 4, 8)
+    for key in ((0,), (0, 1), (0, 2), (1, 0)):
+        one, other = filled.batch(key, 6, 8), again.batch(key, 6, 8)
+        assert one.windows == other.windows
+        assert (one.arrays["image"] == other.arrays["image"]).all()
+    assert filled.batch((0, 1), 6, 8).windows != filled.batch((0, 2), 6, 8).windows
+
+
+def test_windows_stay_within_their_episode(filled: RedisSource) -> None:
+    lengths = dict(enumerate(LENGTHS))
+    for step in range(30):
+        batch = filled.batch((step,), 8, 9, fields=("state", "is_first"))
+        assert set(batch.arrays) == {"state", "is_first"}
+        assert batch.arrays["state"].shape == (8, 9, 5)
+        for row, window in enumerate(batch.windows):
+            state = batch.arrays["state"][row]
+            assert (state[:, 1] == window.key.episode).all(), "one episode"
+            assert (state[:, 0] == np.arange(window.start, window.start + 9)).all(), "consecutive steps"
+            assert window.start + 9 <= lengths[window.key.episode]
+            assert not batch.arrays["is_first"][row, 1:].any()
+
+
+def test_the_draw_is_uniform_over_windows() -> None:
+    """Chi-square against equal probability."""
+    table = WindowTable({EpisodeKey("s", 1, i): n for i, n in enumerate([3, 4, 10, 25, 2, 37])})
+    windows = [w for step in range(200) for w in table.draw((3, step), 50, 4)]
+    counts: dict[Window, int] = {}
+    for window in windows:
+        counts[window] = counts.get(window, 0) + 1
+    possible = 1 + 7 + 22 + 34
+    expected = len(windows) / possible
+    assert len(counts) == possible
+    statistic = sum((n - expected) ** 2 / expected for n in counts.values())
+    assert statistic < 103.4  # 99.9 % quantile of chi-square with 63 degrees of freedom
+
+
+@given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 6), st.integers(0, 1000))
+def test_every_draw_fits(lengths: list[int], length: int, seed: int) -> None:
+    table = WindowTable({EpisodeKey("s", 1, i): n for i, n in enumerate(lengths)})
+    if max(lengths, default=0) < length:
+        with pytest.raises(LookupError, match=f"no episode has {length} steps"):
+            table.draw((seed,), 4, length)
+    else:
+        for window in table.draw((seed,), 4, length):
+            assert 0 <= window.start <= lengths[window.key.episode] - length
+
+
+def test_the_split_is_fixed_and_has_its_share() -> None:
+    keys = [EpisodeKey(f"s{s}", 1, e) for s in range(20) for e in range(100)]
+    valid = sum(split_of(k, 0.1) == "valid" for k in keys)
+    assert 150 < valid < 250
+    assert split_of(EpisodeKey("s", 1, 3), 0.1) == "train"  # the same in every process and release
+    assert {split_of(k, 0.0) for k in keys} == {"train"}
+
+
+def test_a_source_without_long_episodes_says_so(filled: RedisSource, config: ReplayConfig) -> None:
+    with pytest.raises(LookupError, match=r"no episode has 100 steps.*longest with 41"):
+        filled.batch((0,), 2, 100)
+    with pytest.raises(LookupError, match="there are 0"):
+        RedisSource(config, "empty", SPEC).batch((0,), 2, 1)
+    with pytest.raises(KeyError):
+        filled.episode(EpisodeKey("nobody", 1, 0))
+
+
+def test_refresh_alone_shows_what_is_new(config: ReplayConfig, run: str) -> None:
+    source, writer = RedisSource(config, run, SPEC), ReplayWriter(config, run, "s", SPEC)
+    arrays = make_steps(20)
+    for t in range(16):
+        writer.add({k: a[t] for k, a in arrays.items()}, source="random", policy_version=0)
+    with pytest.raises(LookupError):
+        source.batch((0,), 2, 4)
+    assert source.refresh() == 16
+    assert len(source.episode(EpisodeKey("s", 1, 0)).arrays["reward"]) == 16, "the part stored so far"
+    for t in range(16, 20):
+        writer.add({k: a[t] for k, a in arrays.items()}, source="random", policy_version=0)
+    assert source.refresh() == 20
+    assert (source.episode(EpisodeKey("s", 1, 0), ("state",)).arrays["state"] == arrays["state"]).all()
+
+
+def test_evicted_experience_is_never_offered(redis_url: str, run: str) -> None:
+    """A reader that has not refreshed meets missing bodies: it draws from what is left."""
+    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, cache_bytes=0, valid_share=0.0)
+    writer = ReplayWriter(config, run, "s", SPEC)
+    for seed in range(20):
+        write(writer, make_steps(24, seed=seed))
+    source = RedisSource(config, run, SPEC)
+    before = source.episodes("train")
+    for seed in range(20, 25):
+        write(writer, make_steps(24, seed=seed))
+    batch = source.batch((0,), 64, 8)
+    kept = source.episodes("train")
+    assert 0 < len(kept) < len(before)
+    assert {w.key for w in batch.windows} <= set(kept)
+    with pytest.raises(KeyError):
+        source.episode(before[0])
+    assert source.refresh() == 24 * len(source.episodes("train"))
+    for key in source.episodes("train"):
+        assert (source.episode(key).arrays["state"] == make_steps(24, seed=key.episode)["state"]).all()
+    for seed in range(25, 80):
+        write(writer, make_steps(24, seed=seed))
+    with pytest.raises(LookupError):
+        source.batch((0,), 64, 8)  # all it knew is gone
+
+
+def test_readers_and_writers_at_once(redis_url: str, run: str) -> None:
+    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, cache_bytes=5_000, valid_share=0.0)
+    writer = ReplayWriter(config, run, "s", SPEC)
+    write(writer, make_steps(24, seed=0))
+    source = RedisSource(config, run, SPEC)
+    stop, failures = threading.Event(), []
+
+    def read(reader: int) -> None:
+        step = 0
+        while not stop.is_set():
+            step += 1
+            source.refresh()
+            try:
+                batch = source.batch((reader, step), 4, 10)
+            except LookupError:
+                continue  # the writer was faster than refresh
+            for row, window in enumerate(batch.windows):
+                good = (batch.arrays["state"][row, :, 1] == window.key.episode).all()
+                good &= (batch.arrays["state"][row, :, 0] == np.arange(window.start, window.start + 10)).all()
+                if not good:
+                    failures.append(window)
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for seed in range(1, 100):
+        write(writer, make_steps(24, seed=seed))
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert not failures
+
+
+def test_a_damaged_body_is_refused(filled: RedisSource, run: str, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.set(f"{{distwm:{run}}}:chunk:s/1/0", b"rubbish")
+    with pytest.raises(CorruptChunk):
+        filled.episode(EpisodeKey("s", 1, 0))
+    other = client.get(f"{{distwm:{run}}}:chunk:s/1/2")
+    client.set(f"{{distwm:{run}}}:chunk:s/1/0", other)
+    with pytest.raises(CorruptChunk, match="is that of"):
+        filled.episode(EpisodeKey("s", 1, 0))
+
+
+def test_memory_refuses_what_does_not_fit() -> None:
+    key = EpisodeKey("s", 1, 0)
+    arrays = make_steps(5)
+    arrays["reward"][2] = np.nan
+    with pytest.raises(BadInput, match="'reward' is nan in episode s/1/e0"):
+        MemorySource(SPEC, [Episode(key=key, source="x", policy_version=0, arrays=arrays)])
+    with pytest.raises(BadInput, match="'reward' has shape"):
+        MemorySource(
+            SPEC,
+            [
+                Episode(
+                    key=key,
+                    source="x",
+                    policy_version=0,
+                    arrays=make_steps(5) | {"reward": np.zeros((5, 1), "float32")},
+                )
+            ],
+        )
+
+
+def indexed(seq: int, first_step: int, steps: int = 8, episode: int = 0) -> Entry:
+    return Entry(
+        id=ChunkId("s", 1, seq), episode=episode, first_step=first_step, steps=steps, source="x", policy_version=0
+    )
+
+
+def test_a_gap_ends_an_episode() -> None:
+    index, key = EpisodeIndex(), EpisodeKey("s", 1, 0)
+    for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(3, 24), indexed(4, 32)]):
+        index.add((number, 0), entry)
+    assert index.lengths() == {key: 16}
+    assert [e.id.seq for e in index.covering(Window(key=key, start=7, length=2))] == [0, 1]
+    assert [e.id.seq for e in index.covering(Window(key=key, start=8, length=8))] == [1]
+    assert index.cursor == (3, 0)
+    index.drop(indexed(1, 8))
+    assert index.lengths() == {key: 8}
+
+
+def test_an_episode_without_its_beginning_is_gone() -> None:
+    index = EpisodeIndex()
+    for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(2, 0, episode=1)]):
+        index.add((number, 0), entry)
+    index.drop_before((1, 0))
+    assert index.lengths() == {EpisodeKey("s", 1, 1): 8}
+    index.drop_before(None)
+    assert index.lengths() == {}
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 500))
+def test_the_cache_keeps_its_bound(ids: list[int], max_bytes: int) -> None:
+    cache = ChunkCache(max_bytes)
+    for number in ids:
+        arrays = {"a": np.zeros(10 * number + 1, np.uint8)}
+        cache.put(ChunkId("s", 1, number), arrays)
+        assert cache.bytes <= max_bytes
+        found = cache.get(ChunkId("s", 1, number))
+        assert (found is not None) == (len(arrays["a"]) <= max_bytes)
