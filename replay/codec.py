@@ -28,7 +28,7 @@ from replay.config import Codec
 from replay.errors import BadInput
 from replay.schema import SCHEMA_VERSION, Chunk, ChunkId, EpisodeSpec
 
-MAX_RAW_BYTES = 2**30
+MAX_RAW_BYTES = 2**28
 MAX_HEADER_BYTES = 2**16
 
 _MAGIC = b"DWM1"
@@ -58,9 +58,13 @@ class CorruptChunk(BadInput):
 
 
 def encode(chunk: Chunk, codec: Codec = "lz4") -> bytes:
-    """The chunk as one body. Raises BadInput for a dtype that is not in the whitelist."""
+    """The chunk as one body. Raises BadInput for a dtype that is not in the whitelist, or over MAX_RAW_BYTES."""
     arrays = {name: np.ascontiguousarray(array) for name, array in chunk.arrays.items()}
     raw = b"".join(_little_endian(name, array).tobytes() for name, array in arrays.items())
+    if len(raw) > MAX_RAW_BYTES:
+        raise BadInput(
+            f"Chunk {chunk.id} has {len(raw)} bytes of at most {MAX_RAW_BYTES}.", "Lower replay.chunk_steps."
+        )
     header = msgpack.packb(_header(chunk, codec, len(raw)))
     rest = struct.pack("<I", len(header)) + header + _compress(raw, codec)
     return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest

@@ -48,13 +48,16 @@ class ReplayWriter:
         is not taken. Raises TryAgain if Redis stays away: the record is taken and goes out with a later call.
         """
         is_first, is_last = self._check(step)
-        if self._filled and (is_first or self._actor != (source, policy_version)):
+        if policy_version < 0:
+            raise BadInput(f"Stream {self._stream!r} has policy version {policy_version}.", "Count versions from 0.")
+        actor = (source, int(policy_version))
+        if self._filled and (is_first or self._actor != actor):
             self._seal()
         if is_first:
             self._episode, self._step = self._episode + 1, 0
         for name, rows in self._rows.items():
             rows[self._filled] = step[name]
-        self._actor = (source, policy_version)
+        self._actor = actor
         self._filled, self._step, self._open = self._filled + 1, self._step + 1, not is_last
         if is_last or self._filled == self._config.chunk_steps:
             self._seal()

@@ -162,6 +162,15 @@ def test_another_spec_is_refused(config: ReplayConfig, run: str) -> None:
             make()
 
 
+def test_versions_count_from_zero(config: ReplayConfig, run: str) -> None:
+    writer = ReplayWriter(config, run, "s", SPEC)
+    with pytest.raises(BadInput, match="policy version -1"):
+        writer.add(record(0), source="x", policy_version=-1)
+    writer.add(record(0), source="x", policy_version=np.int64(3))
+    writer.flush()
+    assert RedisSource(config, run, SPEC).episode(EpisodeKey("s", 1, 0)).policy_version == 3
+
+
 def test_each_life_of_a_stream_has_its_own_number(config: ReplayConfig, run: str) -> None:
     """A killed runner's half episode and its successor's never mix."""
     first, second = ReplayWriter(config, run, "s", SPEC), ReplayWriter(config, run, "s", SPEC)
