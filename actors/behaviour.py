@@ -53,7 +53,7 @@ class Random:
 
 
 class OrnsteinUhlenbeck:
-    """Noise that drifts back to zero: x <- (1 - theta) x + sigma n, clipped to [-1, 1] (Lillicrap et al. 2016, sec. 7)."""
+    """Noise that drifts back to zero: x <- (1 - theta) x + sigma n, clipped (Lillicrap et al. 2016, section 7)."""
 
     def __init__(self, action_dim: int, theta: float = 0.15, sigma: float = 0.3) -> None:
         self.action_dim, self.theta, self.sigma = action_dim, theta, sigma

@@ -1,0 +1,197 @@
+"""An environment runner: plays episodes with a policy, and hands them to the replay or to whoever evaluates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import gymnasium
+import numpy as np
+import torch
+
+from actors.behaviour import BehaviourConfig
+from actors.envs.registry import EnvConfig, episode_spec, make
+from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
+from actors.rollout import Record, rollout
+from learners.agent import Agent
+from learners.system import System, SystemConfig
+from learners.weights import Weights
+from replay.config import ReplayConfig
+from replay.errors import BadInput
+from replay.schema import EpisodeSpec
+from replay.writer import ReplayWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerConfig:
+    """One runner's share of the work."""
+
+    envs_per_runner: int = 8  # stepped together; also the episodes of one piece of work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectStats:
+    """What was collected. Returns are in the order in which the episodes were asked for."""
+
+    steps: int  # records that the replay acknowledged
+    episodes: int
+    returns: tuple[float, ...]
+    seconds: float
+    retries: int = 0  # pieces of work that had to be given out again
+
+    @property
+    def steps_per_s(self) -> float:
+        return self.steps / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeResult:
+    """One episode of an evaluation."""
+
+    seed: int
+    policy: str
+    mode: str
+    total_reward: float
+    length: int  # decisions
+    frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8
+
+
+class EnvRunner:
+    """Keeps environments, replay writers and the system's weights between calls; each is made when first needed.
+
+    An episode is fixed by the run's seed and its number, and the noise of the policy by the numbers asked for in one
+    call: the same call gives the same episodes on any runner.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        env: EnvConfig,
+        runner: RunnerConfig,
+        replay: ReplayConfig | None,
+        run: str,
+        behaviour: BehaviourConfig,
+        system: SystemConfig | None,
+        seed: int,
+    ) -> None:
+        torch.set_num_threads(1)  # runners share a machine; more threads cost an order of magnitude
+        self.index, self.env, self.config, self.run, self.seed = index, env, runner, run, seed
+        self._replay, self._behaviour, self._system_config = replay, behaviour, system
+        self._system: System | None = None
+        self._version = -1  # of the weights in `_system`
+        self._envs: dict[EnvConfig, list[gymnasium.Env]] = {}
+        self._writers: list[ReplayWriter] = []
+
+    @cached_property
+    def spec(self) -> EpisodeSpec:
+        return episode_spec(self.env)
+
+    def ping(self) -> str:
+        return "pong"
+
+    def set_weights(self, weights: Weights) -> int:
+        """Takes the weights unless it has them; returns the version that it has."""
+        if self._system_config is None:
+            raise BadInput("Weights came to a runner without a system.", "Start the runner with the system's config.")
+        if self._system is None:
+            self._system = self._system_config.build(self.spec)
+        if weights.version != self._version:
+            weights.apply(self._system)  # type: ignore[arg-type]  # a System is an nn.Module as well
+            self._version = weights.version
+        return self._version
+
+    def collect(self, policy: PolicySpec, episodes: Sequence[int]) -> CollectStats:
+        """Plays the episodes of these numbers and commits them to the replay.
+
+        Raises BadInput without a replay, TryAgain if the replay is away.
+        """
+        start = time.perf_counter()
+        width = min(len(episodes), self.config.envs_per_runner)
+        writers = self._take_writers(width)
+        before = sum(writer.acknowledged for writer in writers)
+        version = 0 if policy.name in SCRIPTED else self._version
+        seeds = [episode_seed(self.seed, number) for number in episodes]
+
+        def store(number: int, record: Record) -> None:
+            writers[number].add(record, source=policy.name, policy_version=version)
+
+        with self._discard_on_error():
+            envs = self._take_envs(self.env, width)
+            outcomes = rollout(envs, self._agent(policy), seeds, agent_seed(seeds), policy.mode, store)
+            for writer in writers:
+                writer.flush()
+        return CollectStats(
+            steps=sum(writer.acknowledged for writer in writers) - before,
+            episodes=len(outcomes),
+            returns=tuple(outcome.total_reward for outcome in outcomes),
+            seconds=time.perf_counter() - start,
+        )
+
+    def evaluate(self, policy: PolicySpec, seeds: Sequence[int], keep_frames: int = 0) -> list[EpisodeResult]:
+        """One episode for each seed, which alone fixes where the episode starts, whoever acts. Stores nothing.
+
+        Frames of the first `keep_frames` are kept; a policy that looks at no pixels is stepped without rendering else.
+        """
+        config = self.env if needs_pixels(policy) else replace(self.env, pixels=False)
+        with self._discard_on_error():
+            envs = self._take_envs(config, min(len(seeds), self.config.envs_per_runner))
+            agent, noise = self._agent(policy), agent_seed(seeds)
+            outcomes = rollout(envs, agent, seeds, noise, policy.mode, keep_frames=keep_frames)
+        return [
+            EpisodeResult(
+                seed=seed,
+                policy=policy.name,
+                mode=policy.mode,
+                total_reward=outcome.total_reward,
+                length=outcome.length,
+                frames=outcome.frames,
+            )
+            for seed, outcome in zip(seeds, outcomes, strict=True)
+        ]
+
+    def close(self) -> None:
+        self._drop_envs()
+        while self._writers:
+            self._writers.pop().close()
+
+    def _agent(self, policy: PolicySpec) -> Agent:
+        return build(policy, self.env, self.spec, self._behaviour, self._system)
+
+    def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
+        envs = self._envs.setdefault(config, [])
+        envs += [make(config, episode_seed(self.seed, number)) for number in range(len(envs), count)]
+        return envs[:count]
+
+    def _take_writers(self, count: int) -> list[ReplayWriter]:
+        if self._replay is None:
+            raise BadInput("This runner has no replay to collect into.", "Give it a ReplayConfig.")
+        for number in range(len(self._writers), count):
+            self._writers.append(ReplayWriter(self._replay, self.run, f"runner{self.index}/env{number}", self.spec))
+        return self._writers[:count]
+
+    @contextmanager
+    def _discard_on_error(self) -> Iterator[None]:
+        """Simulators are made afresh after an error: nobody knows what state it left them in."""
+        try:
+            yield
+        except BaseException:
+            self._drop_envs()
+            raise
+
+    def _drop_envs(self) -> None:
+        for env in (env for envs in self._envs.values() for env in envs):
+            env.close()
+        self._envs.clear()
+
+
+def episode_seed(seed: int, number: int) -> int:
+    """The seed of the environment for the episode of that number in the run with that seed."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def agent_seed(seeds: Sequence[int]) -> int:
+    """The seed of the policy's noise for a batch of episodes: another stream than the environments'."""
+    return int(np.random.SeedSequence([*seeds, 1]).generate_state(1)[0])
