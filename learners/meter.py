@@ -1,0 +1,27 @@
+"""Mean figures of a slice of updates, without waiting for the device at each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from learners.system import Metrics
+
+
+class Meter:
+    """Means by name; a metric that is absent from some updates is averaged over the others."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            value = torch.as_tensor(value).detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> Metrics:
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
