@@ -1,0 +1,57 @@
+"""The table of returns: what every policy earned, and what it gained over behaviour cloning on the same start states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distwm.statistics import Interval, t_interval
+
+REFERENCE = "bc"  # gains are over this policy
+
+Episodes = Mapping[int, float]  # return by start state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One policy in one readout."""
+
+    policy: str
+    mode: str
+    returns: Interval
+    gain: Interval | None  # over REFERENCE in the same readout; None for itself, or where it did not play
+
+
+def by_policy(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Episodes]:
+    """Rows of results/returns.json -> returns by start state, by (policy, mode), of the last round that was played."""
+    rows = list(rows)
+    last = max((row.get("round", 0) for row in rows), default=0)
+    out: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        if row.get("round", 0) == last:
+            out.setdefault((row["policy"], row["mode"]), {})[row["seed"]] = float(row["total_reward"])
+    return out
+
+
+def returns_table(played: Mapping[tuple[str, str], Episodes]) -> list[Row]:
+    """One row for each policy and readout, in the order in which they played."""
+    return [
+        Row(policy=name, mode=mode, returns=t_interval([*episodes.values()]), gain=_gain(played, name, mode))
+        for (name, mode), episodes in played.items()
+    ]
+
+
+def differences(
+    played: Mapping[tuple[str, str], Episodes], ours: tuple[str, str], theirs: tuple[str, str]
+) -> np.ndarray:
+    """Return of `ours` minus that of `theirs`, for every start state that both met. Empty if one did not play."""
+    a, b = played.get(ours, {}), played.get(theirs, {})
+    return np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
+
+
+def _gain(played: Mapping[tuple[str, str], Episodes], name: str, mode: str) -> Interval | None:
+    d = differences(played, (name, mode), (REFERENCE, mode))
+    return None if name == REFERENCE or not len(d) else t_interval(d)
