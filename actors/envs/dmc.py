@@ -69,10 +69,12 @@ class DMC(gymnasium.Env):
     def render(self) -> np.ndarray:  # type: ignore[override]
         """The present frame (render_size, render_size, 3) uint8. Raises Missing without a GL library."""
         if self._frame is None:
-            size, physics = self.config.render_size, self._env.physics
+            import mujoco  # imported already, by dm_control
+
+            size = self.config.render_size
             try:
-                self._frame = physics.render(size, size, camera_id=self.config.camera)
-            except (RuntimeError, OSError, AttributeError, ImportError) as error:
+                self._frame = self._env.physics.render(size, size, camera_id=self.config.camera)
+            except (mujoco.FatalError, RuntimeError, OSError, AttributeError, ImportError) as error:
                 raise _missing_gl(error) from error
         return self._frame
 

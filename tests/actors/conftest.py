@@ -1,0 +1,34 @@
+"""A real redis-server and a real Ray for the tests of the actors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from replay.config import ReplayConfig
+from replay.server import EmbeddedRedis
+
+_runs = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def replay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplayConfig]:
+    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"), max_bytes=2**28)
+    yield ReplayConfig(url=server.start(), chunk_steps=8)
+    server.stop()
+
+
+@pytest.fixture
+def run() -> str:
+    """A namespace of its own for every test."""
+    return f"actors-{next(_runs)}"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
