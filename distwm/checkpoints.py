@@ -1,13 +1,18 @@
-"""Checkpoints that are complete or absent: a kill at any moment costs the newest one at most."""
+"""Checkpoints of the pipeline: complete or absent, so a kill at any moment costs the newest one at most."""
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DONE = "done"
+from learners.checkpoint import DONE, sync, verify
+from replay.errors import BadInput
+
+LEARNER = "learner"  # the part that learners.checkpoint writes
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -16,38 +21,34 @@ class Checkpoints:
     def __init__(self, root: Path, keep: int) -> None:
         self.root, self.keep = root, keep
 
-    def save(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Has `write` fill a directory and makes it the newest checkpoint. Names sort by age."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        temporary = self.root / f".{name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+    def save(self, number: int, write: Callable[[Path], None]) -> Path:
+        """Has `write` fill a directory, and makes it the newest checkpoint."""
+        temporary, final = self.root / f".{number:08d}.tmp", self.root / f"{number:08d}"
+        for left in self.root.glob(".*.tmp"):
+            shutil.rmtree(left)
+        temporary.mkdir(parents=True)
         write(temporary)
         for path in temporary.rglob("*"):
-            _sync(path)
+            sync(path)
         (temporary / DONE).touch()
-        _sync(temporary)
-        final = self.root / name
+        sync(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _sync(self.root)
-        for old in self._complete()[: -self.keep]:
+        sync(self.root)
+        for old in list(self._newest_first())[self.keep :]:
             shutil.rmtree(old)
         return final
 
     def newest(self) -> Path | None:
-        """The newest complete checkpoint."""
-        complete = self._complete()
-        return complete[-1] if complete else None
+        """The newest checkpoint that is complete and undamaged; damaged ones are passed over with a warning."""
+        for path in self._newest_first():
+            try:
+                verify(path / LEARNER)
+            except BadInput as error:
+                _log.warning("skipped a checkpoint: %s", error)
+                continue
+            return path
+        return None
 
-    def _complete(self) -> list[Path]:
-        return sorted(path.parent for path in self.root.glob(f"[0-9]*/{DONE}"))
-
-
-def _sync(path: Path) -> None:
-    """What is in the page cache of a file or a directory goes to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _newest_first(self) -> Iterator[Path]:
+        yield from (done.parent for done in sorted(self.root.glob(f"[0-9]*/{DONE}"), reverse=True))

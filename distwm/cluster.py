@@ -14,9 +14,13 @@ from distwm.config import RunConfig
 from distwm.rundir import RunDir
 from replay.errors import BadInput, TryAgain
 from replay.server import EmbeddedRedis
-from replay.status import status
 
 _log = logging.getLogger(__name__)
+
+# Ours to say, before Tune and Ray look: figures go through our sinks, signals through our handler, and no data home.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # One thread a process: more processes than cores each with a pool of threads cost an order of magnitude.
 WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "osmesa"}
@@ -28,7 +32,7 @@ def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
 
     Raises TryAgain if the cluster does not answer.
     """
-    environment = {name: os.environ.get(name, value) for name, value in WORKER_ENVIRONMENT.items()}
+    environment = {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
     options = {"log_to_driver": True, "logging_level": logging.WARNING, "runtime_env": {"env_vars": environment}}
     if not os.environ.get("RAY_ADDRESS"):
         options |= {
@@ -51,9 +55,8 @@ def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def replay_server(config: RunConfig, run_dir: RunDir) -> Iterator[RunConfig]:
-    """Yields the configuration with a replay that answers: that of `replay.url`, or one that we start and stop."""
+    """Yields the configuration with the url of a replay: the one given, or one that we start and stop."""
     if config.replay.url:
-        status(config.replay, run_dir.run_id)
         yield config
         return
     if len([node for node in ray.nodes() if node["Alive"]]) > 1:

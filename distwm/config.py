@@ -13,7 +13,7 @@ from actors.fleet import FleetConfig
 from actors.policies import BehaviourConfig
 from actors.runner import RunnerConfig
 from distwm import presets
-from distwm.evaluate import EvaluateConfig
+from distwm.evaluate import EvaluateConfig, policy_spec
 from distwm.overrides import apply, flatten, leaves
 from distwm.recipe import PlannedStage, StageConfig, plan
 from learners.learner import LearnerConfig
@@ -76,6 +76,14 @@ class RunConfig:
             raise ValueError("rounds and keep_checkpoints must be at least 1")
         if self.seed < 0:
             raise ValueError("seed cannot be negative")
+        for policy in self.policies:
+            policy_spec(policy)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Every policy that will act, with its mode."""
+        collecting = (stage.policy for stage in self.stages.values() if stage.kind == "collect")
+        return (*dict.fromkeys((*collecting, *self.evaluate.policies)),)
 
     @property
     def plan(self) -> list[PlannedStage]:

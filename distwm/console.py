@@ -46,7 +46,7 @@ class Console:
         for record in status["records"]:
             if record["kind"] in ("gate", "stage_end"):
                 self.say(_line(record))
-        latest = status["records"][-1] if status["records"] else {}
+        latest = next((r for r in reversed(status["records"]) if r["kind"] not in ("gate", "stage_end")), {})
         if self._rich.is_terminal:
             self._move_bar(status, latest)
         elif latest and time.monotonic() - self._last_line_s >= self._every_s:
@@ -95,7 +95,9 @@ def print_plan(config: RunConfig, stream: IO[str]) -> None:
         extend = f"+{c.extend_steps} updates, {c.max_extensions}x at most" if c.max_extensions else ""
         gate = ", ".join(f"{name} {threshold}" for name, threshold in c.gate.items() if threshold)
         table.add_row(str(stage.round), stage.name, c.kind, what, f"{budget} {_UNITS[c.kind]}", gate, extend)
-    RichConsole(file=stream, highlight=False).print(table)
+    console = RichConsole(file=stream, highlight=False)
+    console.width = max(console.width, 120)
+    console.print(table)
 
 
 def _bar(console: RichConsole) -> Progress:
@@ -122,6 +124,6 @@ def _brief(record: Record) -> str:
 
 
 def _line(record: Record) -> str:
-    numbers = "  ".join(f"{name} {value:.4g}" for name, value in figures(record).items())
-    verdict = "" if record["kind"] != "gate" else ("  passed" if record.get("passed", True) else "  NOT passed")
-    return f"{record['stage']} {record['kind'].replace('_', ' ')}: {numbers}{verdict}"
+    if record["kind"] == "stage_end":
+        return f"{record['stage']} took {record['wall_s']:.1f} s"
+    return f"{record['stage']} gate: {record['verdict'] or _brief(record)}"

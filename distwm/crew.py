@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,14 @@ class Crew:
             config.seed,
             cpus=self.share.learner_cpus,
             gpus=self.share.learner_gpus,
+            start_timeout_s=config.cluster.start_timeout_s,
         )
 
     @cached_property
     def fleet(self) -> Fleet:
         config = self.config
         return Fleet(
-            config.fleet,
+            replace(config.fleet, cpus_per_runner=self.share.runner_cpus),
             env=config.env,
             runner=config.runner,
             replay=config.replay,

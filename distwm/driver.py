@@ -80,6 +80,10 @@ class _Reporter(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._console.say("The pipeline crashed; it goes on from its last checkpoint. log.txt has the reason.")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes its callbacks down for a restore that we do not use, and open files cannot go there."""
+        return {}
+
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()

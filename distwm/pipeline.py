@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from distwm.checkpoints import Checkpoints
+from distwm.checkpoints import LEARNER, Checkpoints
 from distwm.config import RunConfig
 from distwm.crew import Crew
 from distwm.ledger import Ledger
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 class Pipeline(tune.Trainable):
     """Executes a recipe. It moves no arrays: it says who works on what, reads figures and writes checkpoints.
 
-    It resumes by itself from the newest complete checkpoint below `root`. We do not leave that to Tune: its record of an
-    experiment is written on a timer and may name a checkpoint that is pruned already, while ours are complete or absent.
+    It resumes by itself from the newest checkpoint below `root`. We do not leave that to Tune: its record of an
+    experiment is written on a timer and may name a checkpoint that is pruned already; ours are complete or absent.
     So the same path serves a crash of this process (Tune starts it again) and a rerun of the command.
     """
 
@@ -53,14 +53,14 @@ class Pipeline(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ledger and learners; the replay stays where it is and is referred to by its name."""
-        self.crew.learners.save(Path(checkpoint_dir) / "learner")
+        self.crew.learners.save(Path(checkpoint_dir) / LEARNER)
         self.ledger.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: str | None) -> None:
         self._resume = False
         if checkpoint:
             self.ledger = Ledger.load(Path(checkpoint))
-            self.crew.learners.load(Path(checkpoint) / "learner")
+            self.crew.learners.load(Path(checkpoint) / LEARNER)
 
     def cleanup(self) -> None:
         """Called when the trial is stopped: a last checkpoint, then everybody goes home."""
@@ -110,5 +110,5 @@ class Pipeline(tune.Trainable):
             self.crew.check_replay(self.ledger.collected_steps)
 
     def _save(self) -> None:
-        self.checkpoints.save(f"{self.ledger.slices:08d}", lambda path: self.save_checkpoint(str(path)))
+        self.checkpoints.save(self.ledger.slices, lambda path: self.save_checkpoint(str(path)))
         self._saved_slices, self._saved_s = self.ledger.slices, time.monotonic()

@@ -1,13 +1,36 @@
-"""What can be known to be wrong before anything starts: the task, its renderer, the report's tools, the replay."""
+"""What can be known to be wrong before anything starts: names, the task, its renderer, wandb, the replay."""
 
 from __future__ import annotations
 
+import torch
+
 from actors.envs.registry import episode_spec
+from actors.policies import build
 from distwm.config import RunConfig
+from distwm.evaluate import policy_spec
 from distwm.logs import check_wandb
+from replay.errors import BadInput
+from replay.schema import EpisodeSpec
+from replay.status import status
 
 
 def check_machine(config: RunConfig) -> None:
-    """Raises Missing or BadInput, each with its mend."""
-    episode_spec(config.env)
+    """Raises Missing, BadInput or, if the given replay does not answer, TryAgain."""
+    _check_names(config, episode_spec(config.env))
     check_wandb(config.log)
+    if config.replay.url:
+        status(config.replay, "preflight")
+
+
+def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
+    """Builds the system without its numbers, and asks it for every objective and agent that the plan will ask for."""
+    try:
+        with torch.device("meta"):
+            system = config.system.build(spec)
+        for stage in config.plan:
+            if stage.config.kind == "train":
+                system.objective(stage.objective)
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{error.args[0]}.", "Change these settings so that they fit.") from error
+    for policy in map(policy_spec, config.policies):
+        build(policy, config.env, spec, config.behaviour, system)

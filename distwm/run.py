@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     from distwm import commands  # not before the packages are known to be ours
     from replay.errors import DistwmError
 
-    arguments = _parser().parse_args(words)
+    arguments = _parser().parse_intermixed_args(words)
     try:
         return commands.run(arguments)
     except DistwmError as error:

@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from distwm.casting import as_text
 from distwm.config import RunConfig, dump, load_saved, public_leaves
-from distwm.overrides import as_text
 from replay.errors import BadInput, TryAgain
 
 # Settings that say how a run is executed, not what it computes: they may differ when the same run goes on.
@@ -103,7 +103,7 @@ class RunDir:
 
 
 def resolve_run_dir(config: RunConfig, name: str) -> Path:
-    """`run_dir`, or the default. Within a Ray job a relative path starts at home: the job's own folder does not last."""
+    """`run_dir`, or the default. In a Ray job a relative path starts at home: the folder of the job does not last."""
     path = Path(config.run_dir) if config.run_dir else config.default_run_dir(name)
     return path if path.is_absolute() or "working_dir_files" not in Path.cwd().parts else Path.home() / path
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 
 from actors.policies import PolicySpec
+from actors.runner import EpisodeResult
 from distwm.config import RunConfig
 from distwm.crew import Crew
+from distwm.evaluate import evaluate as play
+from distwm.evaluate import policy_spec
 from distwm.gates import Verdict, judge
 from distwm.ledger import Ledger
 from distwm.recipe import PlannedStage
 from distwm.rundir import write_atomically
+from distwm.videos import save_episodes
 from replay.errors import TrainingFailed
 
 Record = dict[str, Any]
@@ -50,7 +54,8 @@ def collect(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
         "step": ledger.done_steps,
         "steps": stats.steps,
         "mean_return": float(np.mean(stats.returns)),
-        "steps_per_s": stats.steps / max(stats.seconds, 1e-9),
+        "steps_per_s": stats.steps_per_s,
+        "retries": stats.retries,
     }
     return [record], ledger.attempt_steps >= ledger.budget_steps(stage)
 
@@ -68,27 +73,43 @@ def train(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
         return records, False
     figures = crew.learners.gate()
     verdicts = judge(figures, stage.config.gate)
-    crew.learners.finish()
     _save_results(crew, stage, verdicts)
+    crew.learners.finish()
+    records.append({"kind": "gate", "step": ledger.done_steps, "verdict": _verdict(verdicts), **figures})
     passed = all(verdict.passed for verdict in verdicts.values())
-    records.append({"kind": "gate", "step": ledger.done_steps, "passed": passed, **figures})
     return records, passed or not _extended(crew.config, stage, ledger, verdicts)
 
 
 def evaluate(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     """All episodes of the next policy; every policy meets the same start states."""
-    raise NotImplementedError
+    policies = crew.config.evaluate.policies
+    name = policies[ledger.done_steps]
+    policy = policy_spec(name)
+    config = replace(crew.config.evaluate, policies=(name,))
+    results = play(crew.fleet, config, crew.weights_for(policy))
+    _save_returns(crew, stage, policy, results)
+    save_episodes(crew.root / "videos", results)
+    ledger.count(1)
+    record = {
+        "kind": "evaluate",
+        "step": ledger.done_steps,
+        "policy": name,
+        "episodes": len(results),
+        "mean_return": float(np.mean([result.total_reward for result in results])),
+    }
+    return [record], ledger.done_steps == len(policies)
 
 
-def policy_spec(text: str) -> PolicySpec:
-    """`policy:mode` -> the most likely actions of the policy, `policy` -> sampled ones."""
-    name, _, mode = text.partition(":")
-    return PolicySpec(name=name, mode="mode" if mode == "mode" else "sample")
+def _verdict(verdicts: Mapping[str, Verdict]) -> str:
+    """`r2 0.912 >=0.95 NOT passed, ...`, or nothing where there is no threshold."""
+    return ", ".join(
+        f"{n} {v.value:.4g} {v.threshold} {'passed' if v.passed else 'NOT passed'}" for n, v in verdicts.items()
+    )
 
 
 def _extended(config: RunConfig, stage: PlannedStage, ledger: Ledger, verdicts: Mapping[str, Verdict]) -> bool:
     """Begins an extension if the stage has one left. Raises TrainingFailed if it has none and gates are strict."""
-    failed = ", ".join(f"{n} {v.value:.4g} is not {v.threshold}" for n, v in verdicts.items() if not v.passed)
+    failed = _verdict({name: verdict for name, verdict in verdicts.items() if not verdict.passed})
     if config.gates == "off":
         return False
     if ledger.extensions < stage.config.max_extensions:
@@ -102,6 +123,19 @@ def _extended(config: RunConfig, stage: PlannedStage, ledger: Ledger, verdicts: 
         )
     _log.warning("%s goes on without passing its gate: %s", stage.key, failed)
     return False
+
+
+def _save_returns(crew: Crew, stage: PlannedStage, policy: PolicySpec, results: Sequence[EpisodeResult]) -> None:
+    """Adds the results to results/returns.json, in place of those of an interrupted attempt."""
+    path = crew.root / "results" / "returns.json"
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    mine = {"round": stage.round, "policy": policy.name, "mode": policy.mode}
+    rows = [row for row in rows if any(row[key] != value for key, value in mine.items())]
+    rows += [
+        {"round": stage.round, **{f.name: getattr(result, f.name) for f in fields(result) if f.name != "frames"}}
+        for result in results
+    ]
+    write_atomically(path, json.dumps(rows))
 
 
 def _save_results(crew: Crew, stage: PlannedStage, verdicts: Mapping[str, Verdict]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from distwm.checkpoints import Checkpoints
+from distwm.checkpoints import LEARNER, Checkpoints
 from distwm.gates import judge, parse
 from distwm.ledger import Ledger
 from distwm.recipe import StageConfig, plan
+from learners.checkpoint import Checkpoint, save
 from replay.errors import BadInput
 
 
@@ -72,20 +75,25 @@ def test_a_broken_ledger_is_named(tmp_path: Path) -> None:
         Ledger.load(tmp_path)
 
 
-def test_an_incomplete_checkpoint_does_not_count(tmp_path: Path) -> None:
+def test_an_incomplete_or_damaged_checkpoint_does_not_count(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path / "c", keep=2)
     assert store.newest() is None
-    for number in range(4):
-        store.save(f"{number:08d}", lambda path, n=number: path.joinpath("x").write_text(str(n)))
-    assert [path.name for path in sorted(store.root.iterdir())] == ["00000002", "00000003"]
+
+    def write(number: int, path: Path) -> None:
+        save(path / LEARNER, Checkpoint(tensors={"system": {"x": torch.full((3,), float(number))}}, state={}))
+
+    for number in range(8, 12):
+        store.save(number, partial(write, number))
+    assert [path.name for path in sorted(store.root.iterdir())] == ["00000010", "00000011"]
 
     def crash(path: Path) -> None:
-        path.joinpath("x").write_text("half")
+        write(12, path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.save("00000004", crash)
-    (store.root / "00000005").mkdir()  # a kill while the directory was removed or copied by hand
-    newest = store.newest()
-    assert newest is not None
-    assert newest.joinpath("x").read_text() == "3"
+        store.save(12, crash)
+    (store.root / "00000013").mkdir()  # without the mark
+    assert store.newest() == store.root / "00000011"
+    tensors = store.root / "00000011" / LEARNER / "system.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
+    assert store.newest() == store.root / "00000010"

@@ -1,0 +1,32 @@
+"""kill -9 of the driver inside each stage of the real recipe, and the same command again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from harness import Command, ledger_of, records
+
+STAGES = ["collect", "tokenizer", "dynamics", "agent", "imagination", "control", "evaluate"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_inside_every_stage(command: Command, tmp_path: Path) -> None:
+    """One run, killed once in each of its stages: it still finishes, and nothing is done twice or left out."""
+    run_dir = tmp_path / "run"
+    words = ("dreamer4", "size=tiny", f"run_dir={run_dir}", "checkpoint_every_s=0")
+    for stage in STAGES:
+        reached = lambda stage=stage: any(r["stage"] == stage for r in records(run_dir))  # noqa: E731
+        assert command.kill_when(reached, *words, timeout_s=200) == -signal.SIGKILL
+    done = command(*words, timeout_s=300)
+    assert done.returncode == 0, done.stderr + (run_dir / "log.txt").read_text()
+    found = ledger_of(run_dir)
+    assert len(found) == len(set(found))
+    assert list(dict.fromkeys(stage for stage, _, _ in found)) == STAGES
+    for stage in STAGES:
+        steps = [step for name, kind, step in found if name == stage and kind != "stage_end"]
+        assert steps == sorted(steps)
+    assert json.loads((run_dir / "results" / "returns.json").read_text())
