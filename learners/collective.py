@@ -29,7 +29,7 @@ class Peers:
     def __init__(self, rank: int, world: int) -> None:
         self.rank, self.world = rank, world
 
-    def average(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    def average(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
         """Every gradient becomes the mean over the group, bit-equal on all ranks; returns the mean loss.
 
         All travel in one flat float32 buffer. The last entries say who has a gradient at all (a parameter without one

@@ -26,7 +26,7 @@ HEARTBEAT_S = 5.0  # between two questions after progress
 FETCH_TIMEOUT_S = 120.0  # for a result that is there already
 
 
-@ray.remote(concurrency_groups={"health": 1})
+@ray.remote(concurrency_groups={"health": 1})  # type: ignore[call-overload]
 class LearnerActor:
     """A Learner in a process of its own. Its calls run one after another; `doing` answers meanwhile."""
 
@@ -85,7 +85,7 @@ class LearnerGroup:
     ) -> None:
         """`cpus` and `gpus` of each learner. Raises TryAgain if Ray does not start them within `start_timeout_s`."""
         self.config, world = config, config.group
-        options = LearnerActor.options(  # type: ignore[attr-defined]
+        options = LearnerActor.options(
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=0,  # a fresh process would have fresh weights

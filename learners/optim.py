@@ -28,11 +28,11 @@ def learning_rate(step: int, total: int, config: OptimConfig) -> float:
 class Optimiser:
     """One or two torch optimisers over named parameters, which is how their state is saved."""
 
-    def __init__(self, optimisers: list[torch.optim.Optimizer], names: Mapping[nn.Parameter, str]) -> None:
+    def __init__(self, optimisers: list[torch.optim.Optimizer], names: Mapping[Tensor, str]) -> None:
         self.optimisers, self.names = optimisers, names
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[Tensor]:
         return list(self.names)
 
     def step(self) -> None:
@@ -83,7 +83,7 @@ def build(config: OptimConfig, module: nn.Module) -> Optimiser:
     """
     if config.name not in ("adamw", "muon"):
         raise BadInput(f"There is no optimiser {config.name!r}.", "Use adamw or muon.")
-    names: dict[nn.Parameter, str] = {}
+    names: dict[Tensor, str] = {}
     kinds: dict[str, list[nn.Parameter]] = {"linear": [], "matrix": [], "other": []}
     for name, parameter, kind in _classified(module):
         names[parameter] = name
