@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import ray
 
@@ -33,7 +34,11 @@ def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
     Raises TryAgain if the cluster does not answer.
     """
     environment = {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
-    options = {"log_to_driver": True, "logging_level": logging.WARNING, "runtime_env": {"env_vars": environment}}
+    options: dict[str, Any] = {
+        "log_to_driver": True,
+        "logging_level": logging.WARNING,
+        "runtime_env": {"env_vars": environment},
+    }
     if not os.environ.get("RAY_ADDRESS"):
         options |= {
             "address": "local",

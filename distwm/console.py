@@ -46,7 +46,7 @@ class Console:
         for record in status["records"]:
             if record["kind"] in ("gate", "stage_end"):
                 self.say(_line(record))
-        latest = next((r for r in reversed(status["records"]) if r["kind"] not in ("gate", "stage_end")), {})
+        latest: Record = next((r for r in reversed(status["records"]) if r["kind"] not in ("gate", "stage_end")), {})
         if self._rich.is_terminal:
             self._move_bar(status, latest)
         elif latest and time.monotonic() - self._last_line_s >= self._every_s:

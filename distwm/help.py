@@ -9,7 +9,7 @@ from functools import cache
 from typing import IO
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from distwm.casting import as_text, type_name
 from distwm.config import RunConfig, redacted
@@ -18,7 +18,7 @@ from distwm.overrides import walk
 
 def print_settings(config: RunConfig, stream: IO[str]) -> None:
     """A table of the settings as `config` resolves them: recipe and size included."""
-    table = Table("key", "type", "value", "meaning", title=f"{config.recipe}, size={config.size}")
+    table = Table(Column("key", no_wrap=True), "type", "value", "meaning", title=f"{config.recipe}, size={config.size}")
     for leaf in walk(redacted(config)):
         table.add_row(leaf.key, type_name(leaf.hint), as_text(leaf.value), _comments(leaf.owner).get(leaf.field, ""))
     terminal = Console(file=stream, highlight=False, markup=False)

@@ -30,7 +30,9 @@ class Pipeline(tune.Trainable):
     So the same path serves a crash of this process (Tune starts it again) and a rerun of the command.
     """
 
-    def setup(self, config: dict[str, Any], base: RunConfig, run: str, root: str, share: Shares) -> None:
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], base: RunConfig, run: str, root: str, share: Shares
+    ) -> None:
         """`config` holds overrides by dotted key (a Tune space); `base` everything else."""
         self.settings = apply(base, config)
         self.plan = self.settings.plan
@@ -56,7 +58,7 @@ class Pipeline(tune.Trainable):
         self.crew.learners.save(Path(checkpoint_dir) / LEARNER)
         self.ledger.save(Path(checkpoint_dir))
 
-    def load_checkpoint(self, checkpoint: str | None) -> None:
+    def load_checkpoint(self, checkpoint: str | None) -> None:  # type: ignore[override]
         self._resume = False
         if checkpoint:
             self.ledger = Ledger.load(Path(checkpoint))

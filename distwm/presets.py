@@ -54,9 +54,10 @@ def read(path: Path) -> dict[str, Any]:
     """A YAML file as nested mappings of texts and lists of texts. Raises BadInput if it is not one."""
     try:
         loader = _TextLoader(path.read_text())
-        tree = loader.get_single_data() or {}
+        tree = loader.get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"{path} cannot be read: {error}.", "Mend the file.") from error
+    tree = {} if tree is None else tree
     if not isinstance(tree, Mapping):
         raise BadInput(f"{path} holds no settings.", "Write `key: value` lines.")
     return dict(tree)

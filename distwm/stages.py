@@ -102,9 +102,8 @@ def evaluate(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
 
 def _verdict(verdicts: Mapping[str, Verdict]) -> str:
     """`r2 0.912 >=0.95 NOT passed, ...`, or nothing where there is no threshold."""
-    return ", ".join(
-        f"{n} {v.value:.4g} {v.threshold} {'passed' if v.passed else 'NOT passed'}" for n, v in verdicts.items()
-    )
+    words = {True: "passed", False: "NOT passed"}
+    return ", ".join(f"{name} {v.value:.4g} {v.threshold} {words[v.passed]}" for name, v in verdicts.items())
 
 
 def _extended(config: RunConfig, stage: PlannedStage, ledger: Ledger, verdicts: Mapping[str, Verdict]) -> bool:
@@ -144,7 +143,9 @@ def _save_results(crew: Crew, stage: PlannedStage, verdicts: Mapping[str, Verdic
     gates[stage.key] = {name: asdict(verdict) for name, verdict in verdicts.items()}
     write_atomically(path, json.dumps(gates, indent=1))
     for name, arrays in crew.learners.exhibits().items():
-        np.savez_compressed(path.with_name(f"{name}.npz"), **arrays)
+        temporary = path.with_name(f".{name}.npz")
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path.with_name(f"{name}.npz"))
 
 
 _KINDS: Mapping[str, Callable[[Crew, PlannedStage, Ledger], Outcome]] = {
