@@ -37,8 +37,8 @@ class FleetConfig:
 
     runners: int = 2
     cpus_per_runner: float = 1.0
-    call_timeout_s: float = 300.0  # for one piece of work, with the start of the runner
-    restart_timeout_s: float = 120.0  # how long the fleet waits when no runner is alive
+    call_timeout_s: float = 300.0  # for one piece of work
+    restart_timeout_s: float = 120.0  # how long the fleet waits for runners to start, or when none is alive
     max_restarts: int = -1  # of each runner; -1: no limit
     max_retries: int = 3  # of each piece of work
 
@@ -66,7 +66,8 @@ class RunnerActor:
 class Piece:
     """Episodes that one runner plays in one call."""
 
-    place: int
+    place: int  # among the results
+    numbers: list[int]
     arguments: dict[str, Any]
     what: str
     failures: int = 0
@@ -106,13 +107,14 @@ class Fleet:
         self._actors: list[Any] = [remote.remote(partial(factory, index)) for index in range(config.runners)]
         self._manager = FaultTolerantActorManager(self._actors, max_remote_requests_in_flight_per_actor=1)
         self._tags = (f"call{number}" for number in itertools.count())
+        self._started = False
         self._alive_s = self._probed_s = time.monotonic()
 
     def collect(self, policy: PolicySpec, episodes: Sequence[int], weights: ray.ObjectRef | None) -> CollectStats:
         """Plays the episodes of these numbers into the replay. Raises what EnvRunner.collect does, and TryAgain when a
         piece of work fails too often or no runner comes back."""
         start, failures = time.perf_counter(), self.failures
-        parts: list[CollectStats] = self._run("collect", policy, self._split(episodes), weights)
+        parts: list[CollectStats] = self._run(self._pieces("collect", policy, episodes, weights))
         return CollectStats(
             steps=sum(part.steps for part in parts),
             episodes=sum(part.episodes for part in parts),
@@ -125,43 +127,40 @@ class Fleet:
         self, policy: PolicySpec, seeds: Sequence[int], weights: ray.ObjectRef | None, keep_frames: int = 0
     ) -> list[EpisodeResult]:
         """One episode for each seed, in order, with frames of the first `keep_frames`. Raises as `collect` does."""
-        pieces = self._split(seeds)
-        before = itertools.accumulate((len(piece) for piece in pieces), initial=0)
-        options = [{"keep_frames": max(0, keep_frames - played)} for played, _ in zip(before, pieces, strict=False)]
-        return list(itertools.chain.from_iterable(self._run("evaluate", policy, pieces, weights, options)))
+        pieces = self._pieces("evaluate", policy, seeds, weights)
+        for piece in pieces:
+            piece.arguments["keep_frames"] = max(0, keep_frames)
+            keep_frames -= len(piece.numbers)
+        return list(itertools.chain.from_iterable(self._run(pieces)))
 
     def close(self) -> None:
         """Ends the runners."""
         self._manager.clear()
 
-    def _split(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Pieces of at most one episode an environment, as many for each runner, so that all are busy to the end."""
+    def _pieces(
+        self, task: str, policy: PolicySpec, numbers: Sequence[int], weights: ray.ObjectRef | None
+    ) -> list[Piece]:
+        """At most one episode an environment, and as many pieces for each runner, so that all are busy to the end."""
         rounds = -(-len(numbers) // (self._size * self.config.runners))
         count = min(len(numbers), rounds * self.config.runners)
-        return [part.tolist() for part in np.array_split(np.asarray(numbers), count)] if count else []
-
-    def _run(
-        self,
-        task: str,
-        policy: PolicySpec,
-        pieces: list[list[int]],
-        weights: ray.ObjectRef | None,
-        options: list[dict[str, Any]] | None = None,
-    ) -> list[Any]:
-        """The results of the pieces, in order."""
-        shared = {"task": task, "policy": policy, "weights": weights}
-        todo = deque(
+        parts = [part.tolist() for part in np.array_split(np.asarray(numbers), count)] if count else []
+        return [
             Piece(
                 place=place,
-                arguments={**shared, "piece": piece, **(options[place] if options else {})},
-                what=f"{task} of episodes {piece[0]} to {piece[-1]} with {policy.name!r}",
+                numbers=part,
+                arguments={"task": task, "policy": policy, "piece": part, "weights": weights},
+                what=f"{task} of episodes {part[0]} to {part[-1]} with {policy.name!r}",
             )
-            for place, piece in enumerate(pieces)
-        )
+            for place, part in enumerate(parts)
+        ]
+
+    def _run(self, pieces: Sequence[Piece]) -> list[Any]:
+        """The results of the pieces, in order."""
+        todo = deque(pieces)
         running: dict[int, Piece] = {}  # by runner
         results: dict[int, Any] = {}
         tag = next(self._tags)
-        self._alive_s = time.monotonic()
+        self._start()
         while len(results) < len(pieces):
             self._give_out(tag, todo, running)
             for answer in self._manager.fetch_ready_async_reqs(tags=tag, timeout_seconds=POLL_S).result_or_errors:
@@ -173,6 +172,17 @@ class Fleet:
             todo.extendleft(self._overdue(running))
             self._revive()
         return [results[place] for place in range(len(pieces))]
+
+    def _start(self) -> None:
+        """Waits for the runners before the first piece of work; one that does not answer counts as dead for now."""
+        self._alive_s = time.monotonic()
+        if self._started:
+            return
+        answers = self._manager.foreach_actor("ping", timeout_seconds=self.config.restart_timeout_s).result_or_errors
+        for runner in set(self._manager.actor_ids()) - {answer.actor_id for answer in answers}:
+            _log.warning("runner %d has not started within %g s", runner, self.config.restart_timeout_s)
+            self._manager.set_actor_state(runner, healthy=False)
+        self._started = True
 
     def _give_out(self, tag: str, todo: deque[Piece], running: dict[int, Piece]) -> None:
         """One piece to each runner that is well and idle."""
@@ -226,6 +236,6 @@ class Fleet:
             self._manager.probe_unhealthy_actors(timeout_seconds=POLL_S, mark_healthy=True)
         if now - self._alive_s > self.config.restart_timeout_s:
             raise TryAgain(
-                f"None of {self.config.runners} runners came back within {self.config.restart_timeout_s:g} s.",
+                f"None of {self.config.runners} runners is up after {self.config.restart_timeout_s:g} s.",
                 f"Check that Ray has {self.config.cpus_per_runner:g} free CPUs for each; then run the command again.",
             )

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import gymnasium
 import numpy as np
 import torch
+from torch import nn
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, episode_spec, make
@@ -98,8 +100,9 @@ class EnvRunner:
             raise BadInput("Weights came to a runner without a system.", "Start the runner with the system's config.")
         if self._system is None:
             self._system = self._system_config.build(self.spec)
+            cast(nn.Module, self._system).eval()
         if weights.version != self._version:
-            weights.apply(self._system)  # type: ignore[arg-type]  # a System is an nn.Module as well
+            weights.apply(cast(nn.Module, self._system))
             self._version = weights.version
         return self._version
 

@@ -47,6 +47,7 @@ class DMC(gymnasium.Env):
         self.action_space = spaces.Box(-1.0, 1.0, self._low.shape, np.float32)
         self.observation_space = self._space()
         self._frame: np.ndarray | None = None
+        self._camera: Any = None  # kept, since making one takes as long as a picture
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
@@ -69,17 +70,13 @@ class DMC(gymnasium.Env):
     def render(self) -> np.ndarray:  # type: ignore[override]
         """The present frame (render_size, render_size, 3) uint8. Raises Missing without a GL library."""
         if self._frame is None:
-            import mujoco  # imported already, by dm_control
-
-            size = self.config.render_size
-            try:
-                self._frame = self._env.physics.render(size, size, camera_id=self.config.camera)
-            except (mujoco.FatalError, RuntimeError, OSError, AttributeError, ImportError) as error:
-                raise _missing_gl(error) from error
+            self._camera = self._camera or _camera(self._env.physics, self.config)
+            self._frame = self._camera.render()
         return self._frame
 
     def close(self) -> None:
-        self._env.close()
+        self._camera = None
+        self._env.physics.free()  # or the GL context outlives it, up to a noisy end of the process
 
     def _space(self) -> spaces.Dict:
         config = self.config
@@ -136,6 +133,18 @@ def _load(config: EnvConfig, seed: int) -> Any:
     if config.fovy:
         env.physics.model.cam_fovy[config.camera] = config.fovy
     return env
+
+
+def _camera(physics: Any, config: EnvConfig) -> Any:
+    """Starts the renderer. Raises Missing without a GL library."""
+    import mujoco
+    from dm_control.mujoco import Camera
+
+    size = config.render_size
+    try:
+        return Camera(physics, height=size, width=size, camera_id=config.camera)
+    except (mujoco.FatalError, RuntimeError, OSError, AttributeError, ImportError) as error:
+        raise _missing_gl(error) from error
 
 
 def _bounds(env: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -140,5 +140,11 @@ def test_our_own_errors_come_as_they_are_and_leave_the_fleet_usable(fleet: MakeF
 def test_a_fleet_without_runners_says_so(fleet: MakeFleet) -> None:
     one = fleet("counting/5", runners=1, max_restarts=0, restart_timeout_s=2.0)
     os.kill(process(0, one), signal.SIGKILL)
-    with pytest.raises(TryAgain, match="None of 1 runners came back within 2 s"):
+    with pytest.raises(TryAgain, match="None of 1 runners is up after 2 s"):
+        one.collect(RANDOM, range(2), None)
+
+
+def test_a_fleet_that_finds_no_cpus_says_so(fleet: MakeFleet) -> None:
+    one = fleet("counting/5", runners=1, cpus_per_runner=100.0, restart_timeout_s=2.0)
+    with pytest.raises(TryAgain, match="100 free CPUs"):
         one.collect(RANDOM, range(2), None)
