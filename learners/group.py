@@ -85,7 +85,7 @@ class LearnerGroup:
     ) -> None:
         """`cpus` and `gpus` of each learner. Raises TryAgain if Ray does not start them within `start_timeout_s`."""
         self.config, world = config, config.group
-        options = LearnerActor.options(
+        options = LearnerActor.options(  # type: ignore[attr-defined]
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=0,  # a fresh process would have fresh weights
