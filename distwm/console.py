@@ -44,8 +44,8 @@ class Console:
     def show(self, status: dict[str, Any]) -> None:
         """`status` is a result of the pipeline: its records and how far the stage is."""
         for record in status["records"]:
-            if record["kind"] in ("gate", "stage_end"):
-                self.say(_line(record))
+            if line := _line(record):
+                self.say(line)
         latest: Record = next((r for r in reversed(status["records"]) if r["kind"] not in ("gate", "stage_end")), {})
         if self._rich.is_terminal:
             self._move_bar(status, latest)
@@ -124,6 +124,8 @@ def _brief(record: Record) -> str:
 
 
 def _line(record: Record) -> str:
+    """The line that a record is worth by itself, or nothing."""
     if record["kind"] == "stage_end":
         return f"{record['stage']} took {record['wall_s']:.1f} s"
-    return f"{record['stage']} gate: {record['verdict'] or _brief(record)}"
+    verdict = (record["verdict"] or _brief(record)) if record["kind"] == "gate" else ""
+    return f"{record['stage']} gate: {verdict}" if verdict else ""
