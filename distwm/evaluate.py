@@ -22,6 +22,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.videos < 0 or self.seed < 0:
             raise ValueError("evaluate needs episodes from 1, videos and seed from 0")
+        for text in self.policies:
+            policy_spec(text)
         if len({*self.policies}) < len(self.policies):
             raise ValueError("a policy is evaluated once: name each in evaluate.policies only once")
 

@@ -1,4 +1,4 @@
-"""The table of returns: what every policy earned, and what it gained over behaviour cloning on the same start states."""
+"""What every policy earned, and what it gained over behaviour cloning on the same start states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
     gain: Interval | None  # over REFERENCE in the same readout; None for itself, or where it did not play
 
 
-def by_policy(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Episodes]:
+def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], Episodes]:
     """Rows of results/returns.json -> returns by start state, by (policy, mode), of the last round that was played."""
     rows = list(rows)
     last = max((row.get("round", 0) for row in rows), default=0)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+Values = Sequence[float] | np.ndarray
+
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 
@@ -30,9 +32,10 @@ class Interval:
         return self.high < 0
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
+def t_interval(values: Values) -> Interval:
     """Mean and Student's t interval, mean -+ t(n - 1) s / sqrt(n). One value alone has an infinite one.
 
+    Over the paired differences of two policies' episodes it speaks of new episodes, not of policies trained again.
     Raises ValueError without values.
     """
     x = _finite(values)
@@ -42,7 +45,7 @@ def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(mean=float(x.mean()), low=float(x.mean() - half), high=float(x.mean() + half), count=len(x))
 
 
-def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
+def bootstrap_interval(values: Values, seed: int = 0) -> Interval:
     """Mean and percentile bootstrap (Efron 1979). Too narrow below about 20 values; then the t interval is better."""
     x = _finite(values)
     rng = np.random.default_rng(seed)
@@ -50,23 +53,15 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> I
     return _percentiles(float(x.mean()), means, len(x))
 
 
-def paired_gain(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> Interval:
-    """t interval of ours - theirs, episode by episode: both lists must be in the order of the same start states.
-
-    It speaks of new episodes of these two policies, not of policies trained again.
-    """
-    return t_interval(_paired(ours, theirs))
-
-
-def sign_flip_p(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray, seed: int = 0) -> float:
+def sign_flip_p(differences: Values, seed: int = 0) -> float:
     """Two-sided p of a permutation test: how often random signs give a mean difference as far from zero."""
-    d = _paired(ours, theirs)
+    d = _finite(differences)
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), (RESAMPLES, len(d)))
     as_far = np.abs((signs * d).mean(1)) >= abs(d.mean()) - 1e-12
     return float((1 + as_far.sum()) / (1 + RESAMPLES))
 
 
-def hierarchical_gain(gains: Sequence[Sequence[float] | np.ndarray], seed: int = 0) -> Interval:
+def hierarchical_gain(gains: Sequence[Values], seed: int = 0) -> Interval:
     """Mean over training seeds of each seed's mean gain; bootstrap over the seeds, then over the episodes of each.
 
     `gains[s]` holds the paired differences of training seed s. Raises ValueError for fewer than two seeds: nothing can
@@ -82,7 +77,7 @@ def hierarchical_gain(gains: Sequence[Sequence[float] | np.ndarray], seed: int =
     return _percentiles(float(np.mean([np.mean(g) for g in gains])), drawn, len(gains))
 
 
-def over_seeds(gains: Sequence[Sequence[float] | np.ndarray]) -> Interval:
+def over_seeds(gains: Sequence[Values]) -> Interval:
     """t interval over training seeds, each counted by its mean gain: the cautious one when there are few."""
     return t_interval([float(np.mean(_finite(g))) for g in gains])
 
@@ -102,14 +97,7 @@ def _percentiles(mean: float, drawn: np.ndarray, count: int) -> Interval:
     return Interval(mean=mean, low=float(low), high=float(high), count=count)
 
 
-def _paired(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> np.ndarray:
-    a, b = _finite(ours), _finite(theirs)
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} episodes cannot be paired")
-    return a - b
-
-
-def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _finite(values: Values) -> np.ndarray:
     x = np.asarray(values, np.float64)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError("give a list of finite numbers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -13,6 +14,12 @@ from actors.runner import EpisodeResult
 
 WIDTH = 256  # a frame is enlarged up to about this
 SEPARATOR = 2  # pixels between two videos
+H264: dict[str, Any] = {
+    "codec": "libx264",
+    "pixelformat": "yuv420p",  # every browser plays it
+    "output_params": ["-crf", "16", "-movflags", "+faststart"],
+    "macro_block_size": 2,
+}
 PAPER = np.array([247, 246, 243], np.uint8)  # the report's background
 
 _log = logging.getLogger(__name__)
@@ -27,9 +34,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, width: int = WIDTH) 
     large = _even(enlarge(frames, max(1, width // frames.shape[2])))
     try:
         target = path.with_suffix(".mp4")
-        # Key colours survive only at full chroma resolution, which not every browser plays; a low CRF is as good.
-        options = {"codec": "libx264", "pixelformat": "yuv420p", "output_params": ["-crf", "16"], "macro_block_size": 2}
-        iio.imwrite(target, large, fps=fps, plugin="FFMPEG", **options)
+        iio.imwrite(target, large, fps=fps, plugin="FFMPEG", **H264)
     except (OSError, RuntimeError, ImportError) as error:
         _log.warning("no mp4 (%s); %s becomes a gif", error, path.name)
         target = path.with_suffix(".gif")

@@ -1,0 +1,153 @@
+"""One report over several training seeds: a verdict that reaches beyond the one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from distwm.overrides import flatten
+from distwm.report import figures, page
+from distwm.report.canvas import INK, POLICY_COLOURS, style
+from distwm.report.command import command_of
+from distwm.report.inputs import RunFindings, read_run
+from distwm.report.labels import describe, name_of
+from distwm.report.numerals import duration, mean_and_ends, number
+from distwm.report.page import Cell
+from distwm.report.verdict import BC, COMPARED, CONTROL, POLICY, verdict_of_study
+from distwm.report.write import draw, dream_card, gain_cell
+from distwm.returns import differences
+from distwm.rundir import differences as other_settings
+from distwm.rundir import write_atomically
+from distwm.statistics import Interval, hierarchical_gain, over_seeds, t_interval
+from replay.errors import BadInput
+
+
+def write_study(dirs: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes `out`/index.html (default: report/ beside the runs) over runs that differ in their training seed.
+
+    Raises BadInput if one of them is not a run directory, or if they are not one configuration under different seeds.
+    """
+    runs = [read_run(path) for path in dirs]
+    _check(runs)
+    folder = out or dirs[0].parent / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    with style():
+        text = _page(runs, folder)
+    write_atomically(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def _check(runs: list[RunFindings]) -> None:
+    seeds = [run.seed for run in runs]
+    if len({*seeds}) < len(seeds):
+        raise BadInput(f"Training seeds {seeds} are not all different.", "Give each training seed once.")
+    first, *others = [{k: v for k, v in flatten(run.config).items() if k != "seed"} for run in runs]
+    for run, settings in zip(runs[1:], others, strict=True):
+        if found := other_settings(first, settings):
+            raise BadInput(
+                f"{run.root} differs from {runs[0].root} in more than its seed: {'; '.join(found)}.",
+                "Give runs of one configuration.",
+            )
+
+
+def _page(runs: list[RunFindings], folder: Path) -> str:
+    first = runs[0]
+    pooled = (
+        "Mean over training seeds. Hierarchical bootstrap: seeds, then episodes. The t interval counts each seed once."
+    )
+    body = [
+        page.pair(
+            dream_card(first),
+            page.card(
+                "Gain over behaviour cloning", "By training seed, and over all.", draw(folder, "gains", _gains(runs))
+            ),
+        ),
+        page.card("Over all seeds", pooled, _over_all(runs)),
+        page.card("Seed by seed", "Sampled actions; 95% t intervals over paired episodes.", _by_seed(runs, folder)),
+        page.card("Gates", "Held-out figures of every seed; red where the gate was missed.", _gates(runs)),
+        page.details("The command of the first seed", page.code(command_of(first.root / "config.yaml"))),
+        page.details("The configuration of the first seed", page.code(first.config_text)),
+    ]
+    kicker = f"distwm · {first.config.get('recipe', 'run')} · {first.task} · size {first.config.get('size', '?')}"
+    seeds = ", ".join(str(run.seed) for run in runs)
+    title = f"{first.task}, {len(runs)} seeds"
+    return page.page(title, f"{kicker} · training seeds {seeds}", verdict_of_study(runs), body)
+
+
+def _all_gains(runs: list[RunFindings], ours: tuple[str, str], theirs: tuple[str, str]) -> dict[int, np.ndarray]:
+    """Paired differences by training seed, where both have played."""
+    found = {run.seed: differences(run.played, ours, theirs) for run in runs}
+    return {seed: gains for seed, gains in found.items() if len(gains)}
+
+
+def _gains(runs: list[RunFindings]) -> Figure | None:
+    named: list[tuple[str, Interval, str]] = []
+    for ours, name in ((POLICY, "imagination"), (CONTROL, "control")):
+        gains = _all_gains(runs, ours, BC)
+        named += [(f"{name}, seed {seed}", t_interval(g), POLICY_COLOURS[ours[0]]) for seed, g in gains.items()]
+        if len(gains) > 1:
+            named.append((f"{name}, all seeds", hierarchical_gain([*gains.values()]), INK))
+    return figures.gains(named)
+
+
+def _over_all(runs: list[RunFindings]) -> str:
+    rows = []
+    for ours, theirs, name in COMPARED:
+        gains = [*_all_gains(runs, ours, theirs).values()]
+        if len(gains) > 1:
+            pooled, over = hierarchical_gain(gains), over_seeds(gains)
+            wins = sum(float(g.mean()) > 0 for g in gains)
+            rows.append(
+                (
+                    Cell(name),
+                    gain_cell(pooled),
+                    Cell(mean_and_ends(over)[1]),
+                    Cell(f"{wins} of {len(gains)}"),
+                )
+            )
+    headers = ("", "mean gain [hierarchical bootstrap]", "t interval over seeds", "seeds with a gain")
+    return page.table(headers, rows)
+
+
+def _by_seed(runs: list[RunFindings], folder: Path) -> str:
+    names = ("random", "behaviour", "bc", "policy", "control")
+    rows = []
+    for run in runs:
+        means = [t_interval([*e.values()]) if (e := run.played.get((name, "sample"))) else None for name in names]
+        gains = differences(run.played, POLICY, BC)
+        page_of_run = run.root / "report" / "index.html"
+        rows.append(
+            (
+                Cell(str(run.seed), link=os.path.relpath(page_of_run, folder) if page_of_run.is_file() else ""),
+                *(Cell(number(mean.mean)) if mean else Cell("–") for mean in means),
+                gain_cell(t_interval(gains) if len(gains) else None),
+                Cell(duration(sum(run.wall_s().values()))),
+            )
+        )
+    return page.table(("seed", *(name_of(n) for n in names), "gain of imagination", "wall time"), rows)
+
+
+def _gates(runs: list[RunFindings]) -> str:
+    """One line a figure, one column a seed."""
+    asked = {(s, m): v["threshold"] for run in runs for s, found in run.gates.items() for m, v in found.items()}
+    rows = [
+        (
+            Cell(stage),
+            Cell(metric, describe(metric)),
+            Cell(threshold),
+            *(_gate_cell(run, stage, metric) for run in runs),
+        )
+        for (stage, metric), threshold in asked.items()
+    ]
+    return page.table(("stage", "figure", "asked for", *(f"seed {run.seed}" for run in runs)), rows)
+
+
+def _gate_cell(run: RunFindings, stage: str, metric: str) -> Cell:
+    verdict = run.gates.get(stage, {}).get(metric)
+    if verdict is None:
+        return Cell("–")
+    return Cell(number(verdict["value"]), tone="good" if verdict["passed"] else "bad")

@@ -1,0 +1,208 @@
+"""The report of one run: report/index.html with everything inside, and its figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from distwm.report import figures, page, pictures
+from distwm.report.canvas import as_svg, style
+from distwm.report.command import command_of
+from distwm.report.inputs import RunFindings, read_run
+from distwm.report.labels import describe, label_of, name_of
+from distwm.report.numerals import chance, duration, mean_and_ends, number
+from distwm.report.page import Cell
+from distwm.report.verdict import COMPARED, verdict_of_run
+from distwm.returns import Row, differences, returns_table
+from distwm.rundir import write_atomically
+from distwm.statistics import Interval, bootstrap_interval, sign_flip_p, t_interval, wilson_interval
+from distwm.videos import write_video
+
+LARGEST_FILM_BYTES = 8 * 2**20  # a page that carries more than this in one video is no pleasure
+DREAM_FPS = 5
+
+Draw = Callable[[str, Figure | None], str]
+
+
+def write_report(run_dir: Path) -> Path:
+    """Reads what the run has left and writes report/index.html and report/*.png; returns the path of the page.
+
+    Raises BadInput if `run_dir` is not a run's.
+    """
+    run = read_run(run_dir)
+    folder = run_dir / "report"
+    folder.mkdir(exist_ok=True)
+    with style():
+        text = _page(run, lambda name, figure: draw(folder, name, figure))
+    write_atomically(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def draw(folder: Path, name: str, figure: Figure | None) -> str:
+    """Saves a figure as `<name>.png` and returns it as a piece of HTML."""
+    if figure is None:
+        return ""
+    figure.savefig(folder / f"{name}.png", dpi=150)
+    return page.picture(as_svg(figure), name.replace("_", " "))
+
+
+def _page(run: RunFindings, draw: Draw) -> str:
+    rows = returns_table(run.played)
+    body = [
+        page.tiles(_tiles(run, rows)),
+        page.pair(dream_card(run), _returns(run, rows, draw)),
+        _table_of_returns(rows),
+        _comparisons(run),
+        _world_model(run, draw),
+        page.card(
+            "Tokenizer",
+            "Held-out frames, and what is left of them after the bottleneck.",
+            draw("reconstructions", pictures.reconstructions(run.reconstruction) if run.reconstruction else None),
+        ),
+        page.card("Gates", "Held-out figures that each stage was judged by before the next began.", _gates(run)),
+        _episodes(run),
+        page.card("Learning", "The loss of every training stage by its updates.", draw("losses", figures.losses(run))),
+        page.card("Time", f"{duration(sum(run.wall_s().values()))} in all.", draw("wall_time", figures.wall_time(run))),
+        _appendix(run, draw),
+    ]
+    kicker = f"distwm · {run.config.get('recipe', 'run')} · {run.task} · size {run.config.get('size', '?')}"
+    title = f"{run.task}, seed {run.seed}"
+    return page.page(title, f"{kicker} · training seed {run.seed}", verdict_of_run(run), body)
+
+
+def _tiles(run: RunFindings, rows: list[Row]) -> list[tuple[str, str]]:
+    by_name = {(row.policy, row.mode): row for row in rows}
+    found: list[tuple[str, str]] = []
+    if (row := by_name.get(("policy", "sample"))) and row.gain:
+        gain, ends = mean_and_ends(row.gain, sign=True)
+        found.append((gain, f"gain over behaviour cloning {ends}"))
+        found.append((number(row.returns.mean), "return of the imagination policy"))
+    for stage, metric in (
+        ("dynamics", "action_use_h4"),
+        ("tokenizer", "probe_r2"),
+    ):
+        if verdict := run.gates.get(stage, {}).get(metric):
+            found.append((number(verdict["value"]), describe(metric)))
+    if run.records:
+        found.append((duration(sum(run.wall_s().values())), "wall time"))
+    return found
+
+
+def dream_card(run: RunFindings) -> str:
+    """The open-loop video, which is written to videos/open_loop.mp4."""
+    if run.open_loop is None:
+        return ""
+    folder = run.root / "videos"
+    folder.mkdir(exist_ok=True)
+    film = write_video(folder / "open_loop.mp4", pictures.dream_video(run.open_loop), DREAM_FPS, width=720)
+    context = int(run.open_loop["context"])
+    text = (
+        f"Left, the {context} frames that the model is given, then it stands still; middle, what happened; "
+        "right, what the model dreams from there, knowing the actions alone."
+    )
+    return page.card("Given · truth · dream", text, page.film(film))
+
+
+def _returns(run: RunFindings, rows: list[Row], draw: Draw) -> str:
+    text = "Means with 95% intervals over episodes; each faint dot is one episode, all from the same start states."
+    return page.card("Returns in the real environment", text, draw("returns", figures.returns(rows, run.played)))
+
+
+def _table_of_returns(rows: list[Row]) -> str:
+    lines = [
+        (
+            Cell(name_of(row.policy)),
+            Cell("sampled" if row.mode == "sample" else "most likely action"),
+            Cell(*mean_and_ends(row.returns)),
+            gain_cell(row.gain),
+            Cell(str(row.returns.count)),
+        )
+        for row in rows
+    ]
+    headers = ("policy", "readout", "mean return", "paired gain over behaviour cloning", "episodes")
+    text = "95% t intervals over episodes. Gains are differences on the same start states, in the same readout."
+    return page.card("Table of returns", text, page.table(headers, lines))
+
+
+def _comparisons(run: RunFindings) -> str:
+    lines = []
+    for ours, theirs, name in COMPARED:
+        d = differences(run.played, ours, theirs)
+        if len(d) > 1:
+            share = wilson_interval(int((d > 0).sum()), len(d))
+            lines.append(
+                (
+                    Cell(name),
+                    gain_cell(t_interval(d)),
+                    Cell(mean_and_ends(bootstrap_interval(d))[1]),
+                    Cell(chance(sign_flip_p(d))),
+                    Cell(f"{100 * share.mean:.0f}%", f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"),
+                )
+            )
+    headers = ("", "paired gain [t interval]", "bootstrap", "p, sign flips", "starts on which it earns more")
+    text = "Differences on the same start states, in four tests. The readout of the first line was fixed in advance."
+    return page.card("In pairs", text, page.table(headers, lines))
+
+
+def gain_cell(gain: Interval | None) -> Cell:
+    """A gain with its interval, coloured where that excludes zero."""
+    if gain is None:
+        return Cell("–")
+    tone = "good" if gain.above_zero else "bad" if gain.below_zero else ""
+    return Cell(*mean_and_ends(gain, sign=True), tone)
+
+
+def _world_model(run: RunFindings, draw: Draw) -> str:
+    if run.open_loop is None:
+        return ""
+    text = (
+        "Held-out videos, dreamt with the recorded actions. A dream that uses its actions is worse with shuffled ones; "
+        "copying the last frame is what a model without dynamics could do; the tokenizer alone is the ceiling."
+    )
+    return page.card(
+        "World model",
+        text,
+        draw("open_loop", pictures.strips(run.open_loop)),
+        draw("horizons", figures.horizons(run.open_loop)),
+    )
+
+
+def _gates(run: RunFindings) -> str:
+    rows = [
+        (
+            Cell(stage),
+            Cell(metric, describe(metric)),
+            Cell(number(verdict["value"])),
+            Cell(verdict["threshold"]),
+            Cell("passed" if verdict["passed"] else "missed", tone="good" if verdict["passed"] else "bad"),
+        )
+        for stage, verdicts in run.gates.items()
+        for metric, verdict in verdicts.items()
+    ]
+    return page.table(("stage", "figure", "value", "asked for", "verdict"), rows)
+
+
+def _episodes(run: RunFindings) -> str:
+    paths = sorted(p for p in (run.root / "videos").glob("*") if p.suffix in page.TYPES and p.stem != "open_loop")
+    order = {f"{name}-{mode}": place for place, (name, mode) in enumerate(run.played)}
+    paths = sorted(paths, key=lambda path: order.get(path.stem, len(order)))
+    small = [path for path in paths if path.stat().st_size <= LARGEST_FILM_BYTES]
+    shown = [page.film(path, label_of(*_name_and_mode(path.stem))) for path in small]
+    return page.card("Episodes", "Real environment; the same start states for every policy.", page.films(shown))
+
+
+def _name_and_mode(stem: str) -> tuple[str, str]:
+    name, _, mode = stem.rpartition("-")
+    return (name, mode) if name else (stem, "sample")
+
+
+def _appendix(run: RunFindings, draw: Draw) -> str:
+    return "".join(
+        (
+            page.details("Every other figure that was logged", draw("every_curve", figures.every_curve(run))),
+            page.details("The command", page.code(command_of(run.root / "config.yaml"))),
+            page.details("The configuration", page.code(run.config_text)),
+        )
+    )
