@@ -18,6 +18,7 @@ class RunningRMS(nn.Module):
         self.register_buffer("mean_square", torch.zeros(()))
         self.register_buffer("count", torch.zeros(()))
 
+    @torch.compiler.disable  # a compiled backward reads `count` after it was moved on, and scales the gradient wrongly
     def forward(self, loss: Tensor) -> Tensor:
         square = loss.detach().float().square()
         if self.training and torch.isfinite(square):
