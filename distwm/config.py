@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,12 +97,17 @@ class RunConfig:
 
 
 def load(recipe: str, overrides: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a recipe (a name in configs/ or the path of a YAML file). Raises BadInput."""
+    """The configuration of a recipe: a name in configs/ or the path of a YAML file. Raises BadInput.
+
+    `$NAME` in replay.url is taken from the environment.
+    """
     path = presets.recipe_path(recipe)
     tree = presets.read(path)
     size = str(overrides.get("size") or tree.get("size") or "cpu")
     sized = presets.read(presets.size_path(path, size))
-    return _assemble(recipe, tree, flatten(tree) | flatten(sized) | {"size": size} | {**overrides})
+    config = _assemble(recipe, tree, flatten(tree) | flatten(sized) | {"size": size} | {**overrides})
+    url = os.path.expandvars(config.replay.url)  # so that a password need not stand on the command line
+    return replace(config, replay=replace(config.replay, url=url))
 
 
 def load_saved(path: Path) -> RunConfig:

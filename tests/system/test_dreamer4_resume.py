@@ -10,6 +10,8 @@ import pytest
 from harness import Command, ledger_of, records
 
 STAGES = ["collect", "tokenizer", "dynamics", "agent", "imagination", "control", "evaluate"]
+LONGER = {"tokenizer": 120, "dynamics": 120, "agent": 120, "imagination": 60, "control": 60}  # time to be killed in
+BUDGETS = [f"stages.{stage}.budget_steps={steps}" for stage, steps in LONGER.items()]
 
 
 @pytest.mark.slow
@@ -17,7 +19,13 @@ STAGES = ["collect", "tokenizer", "dynamics", "agent", "imagination", "control",
 def test_kill_inside_every_stage(command: Command, tmp_path: Path) -> None:
     """One run, killed once in each of its stages: it still finishes, and nothing is done twice or left out."""
     run_dir = tmp_path / "run"
-    words = ("dreamer4", "size=tiny", f"run_dir={run_dir}", "checkpoint_every_s=0")
+    words = (
+        "dreamer4",
+        "size=tiny",
+        f"run_dir={run_dir}",
+        "checkpoint_every_s=0",
+        *(f"stages.{name}.budget_steps={steps}" for name, steps in BUDGETS.items()),
+    )
     for stage in STAGES:
         reached = lambda stage=stage: any(r["stage"] == stage for r in records(run_dir))  # noqa: E731
         assert command.kill_when(reached, *words, timeout_s=200) == -signal.SIGKILL

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness import ROOT
+from harness import ROOT, ledger_of, records
 
 BIN = Path(sys.executable).parent
 
@@ -77,14 +77,32 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
-def test_ray_job_submit(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+def ray_job(cluster: tuple[str, dict[str, str]], verb: str, *words: str) -> subprocess.CompletedProcess[str]:
     address, environment = cluster
+    line = [str(BIN / "ray"), "job", verb, "--address", address, *words]
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.slow
+def test_submit_stop_and_submit_again(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """`ray job stop` leaves a checkpoint; the same command, submitted again, finishes what it began."""
     run_dir = tmp_path / "run"
-    submit = ["ray", "job", "submit", "--address", address, "--working-dir", "."]
-    entry = ["python", "-m", "distwm.run", "dreamer4", "size=tiny", f"run_dir={run_dir}"]
-    done = subprocess.run(
-        [*submit, "--", *entry], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
-    )
+    budgets = [f"stages.{stage}.budget_steps=300" for stage in ("tokenizer", "dynamics")]
+    entry = ["--working-dir", ".", "--", "python", "-m", "distwm.run", "dreamer4", "size=tiny", f"run_dir={run_dir}"]
+    named = ["--no-wait", "--submission-id", "first"]
+    begun = ray_job(cluster, "submit", *named, *entry, *budgets, "checkpoint_every_s=1000")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    deadline = time.monotonic() + 120
+    while ("tokenizer", "update", 20) not in ledger_of(run_dir):
+        assert time.monotonic() < deadline, ray_job(cluster, "logs", "first").stdout
+        time.sleep(0.1)
+    assert ray_job(cluster, "stop", "first").returncode == 0
+    stopped = ledger_of(run_dir)
+    assert ("tokenizer", "stage_end", 300) not in stopped
+    assert int(max(path.name for path in (run_dir / "checkpoints").iterdir())) >= records(run_dir)[-1]["slice"]
+
+    done = ray_job(cluster, "submit", *entry, *budgets, "checkpoint_every_s=1")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert ledger_of(run_dir)[: len(stopped)] == stopped
+    assert len(ledger_of(run_dir)) == len(set(ledger_of(run_dir)))
     assert (run_dir / "report" / "index.html").stat().st_size > 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from harness import TOY, Command, ledger_of, records
+
+from replay.server import find_binary
 
 PLAN = [
     ("collect", "collect", 4),
@@ -95,6 +98,47 @@ def test_a_strict_gate_ends_the_run_with_4(command: Command, tmp_path: Path) -> 
     assert "steps_done 8 >=100 NOT passed" in done.stderr
     assert ("line", "update", 8) not in ledger_of(tmp_path / "run")  # the slice that fails is not counted
     assert ("line", "gate", 6) in ledger_of(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_reward_that_is_no_number_is_2(command: Command, tmp_path: Path) -> None:
+    done = command(TOY, f"run_dir={tmp_path / 'run'}", "env.task=faulty/nan@5")
+    assert done.returncode == 2, done.stderr
+    assert "reward is nan at step 6" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_password_stays_out_of_the_run_directory(command: Command, tmp_path: Path) -> None:
+    """A Redis that is given, with a password from the environment; the run leaves it running, and names it nowhere."""
+    (tmp_path / "redis").mkdir()
+    socket, secret = tmp_path / "redis" / "s", "correct-horse"
+    options = [
+        "--port",
+        "0",
+        "--unixsocket",
+        socket,
+        "--requirepass",
+        secret,
+        "--dir",
+        tmp_path / "redis",
+        "--save",
+        "",
+    ]
+    server = subprocess.Popen([find_binary(), *options], stdout=subprocess.DEVNULL)
+    try:
+        run_dir = tmp_path / "run"
+        url = f"unix://:$SECRET@{socket}"
+        done = command(TOY, f"run_dir={run_dir}", f"replay.url={url}", SECRET=secret)
+        assert done.returncode == 0, done.stderr
+        assert not [path for path in run_dir.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+        assert server.poll() is None
+        wrong = command(TOY, f"run_dir={tmp_path / 'other'}", f"replay.url={url}", SECRET="wrong")
+        assert wrong.returncode == 2
+        assert "wrong" not in wrong.stderr
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
 
 
 @pytest.mark.slow
