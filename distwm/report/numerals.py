@@ -38,7 +38,9 @@ def chance(p: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """45 s, 12 min 30 s, 1 h 05 min."""
+    """0.4 s, 45 s, 12 min 30 s, 1 h 05 min."""
+    if seconds < 9.5:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -44,8 +44,10 @@ def draw(folder: Path, name: str, figure: Figure | None) -> str:
     """Saves a figure as `<name>.png` and returns it as a piece of HTML."""
     if figure is None:
         return ""
+    svg = as_svg(figure)
+    figure.set_layout_engine("none")  # the layout stays as it is: finding it is the slow part
     figure.savefig(folder / f"{name}.png", dpi=150)
-    return page.picture(as_svg(figure), name.replace("_", " "))
+    return page.picture(svg, name.replace("_", " "))
 
 
 def _page(run: RunFindings, draw: Draw) -> str:

@@ -144,7 +144,7 @@ def test_numbers_as_they_are_read() -> None:
         *("0.0123", "−1.23", "12.3", "1234", "0.00", "–", "−∞")
     ]
     assert gain_text(Interval(mean=0.773, low=-2.2, high=13.75, count=9)) == "+0.8 [−2.2, 13.8]"
-    assert [duration(s) for s in (44.6, 61, 3720)] == ["45 s", "1 min 01 s", "1 h 02 min"]
+    assert [duration(s) for s in (0.42, 44.6, 61, 3720)] == ["0.4 s", "45 s", "1 min 01 s", "1 h 02 min"]
 
 
 def test_videos_come_back_as_they_went_in(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_episode_videos_are_named_after_their_policy(tmp_path: Path) -> None:
         ("random", "sample", None),
     ]
     results = [
-        EpisodeResult(seed=s, policy=p, mode=m, total_reward=0.0, length=3, frames=f)  # type: ignore[arg-type]
+        EpisodeResult(seed=s, policy=p, mode=m, total_reward=0.0, length=3, frames=f)
         for s, (p, m, f) in enumerate(played)
     ]
     assert [path.name for path in save_episodes(tmp_path, results)] == ["bc-sample.mp4", "bc-mode.mp4"]

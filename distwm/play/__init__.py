@@ -1,0 +1,1 @@
+"""Playing a world model: frames are dreamt, the actions are yours."""
