@@ -7,6 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -49,8 +50,9 @@ class Session:
         self.heard_s = time.monotonic()
 
     async def run(self, socket: web.WebSocketResponse) -> None:
-        """Until the visitor leaves, sends nonsense or has been away for `idle_s`."""
+        """Until the visitor leaves, sends nonsense or has been away for `idle_s`. Raises what the model raises."""
         dreaming = asyncio.create_task(self._dream(socket))
+        dreaming.add_done_callback(lambda _: asyncio.ensure_future(socket.close(code=1011, message=b"the dream ended")))
         try:
             async for message in socket:
                 self.heard_s = time.monotonic()
@@ -58,7 +60,8 @@ class Session:
                     await socket.close(code=1003, message=b"expected an action or a reset")
         finally:
             dreaming.cancel()
-            await asyncio.gather(dreaming, return_exceptions=True)
+            with suppress(asyncio.CancelledError, ConnectionError):  # nobody listens any more
+                await dreaming
 
     def _take(self, text: str) -> bool:
         """Whether a message makes sense."""

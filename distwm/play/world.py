@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
+import torch
 from torch import nn
 
 from actors.envs.registry import make, spec_of
@@ -77,7 +78,11 @@ def load_world(run_dir: Path) -> World:
         env.close()
     system = config.system.build(spec)
     if not hasattr(system, "player"):
-        raise BadInput(f"{config.algorithm} has no world that can be played.", "Give a run of dreamer4.")
+        raise BadInput(
+            f"{config.algorithm} has no world that can be played.",
+            "Give a run of a system that has player(batch_size).",
+        )
+    torch.set_num_threads(1)  # a batch of one is no faster on more
     cast(nn.Module, system).load_state_dict(checkpoint.load(newest / LEARNER).tensors["system"])
     system.eval()
     return World(config=config, spec=spec, system=system)

@@ -3,7 +3,7 @@
 CSS = """
 :root { --ink: #22303c; --quiet: #66727d; --line: #e6e4df; --paper: #f7f6f3; --card: #fff;
         --good: #3f7d5f; --open: #8a7443; --bad: #b3492b; }
-* { box-sizing: border-box; }
+*, *::before { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 Inter, "Segoe UI", "Helvetica Neue",
        "Liberation Sans", Arial, sans-serif; -webkit-font-smoothing: antialiased; }
 main { max-width: 1060px; margin: 0 auto; padding: 56px 28px 80px; }

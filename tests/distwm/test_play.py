@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -38,6 +39,16 @@ class Meter:
 class MeterSystem:
     def player(self, batch_size: int) -> Meter:
         return Meter()
+
+
+class FaultyMeter(Meter):
+    def step(self, action: np.ndarray) -> np.ndarray:
+        raise ArithmeticError("the meter broke")
+
+
+class FaultySystem:
+    def player(self, batch_size: int) -> Meter:
+        return FaultyMeter()
 
 
 @pytest.fixture
@@ -115,6 +126,16 @@ def test_nonsense_ends_the_session(world: World, text: str) -> None:
             assert socket.close_code == 1003
 
     visit(world, body)
+
+
+def test_a_model_that_fails_ends_the_session(world: World) -> None:
+    async def body(client: TestClient[Any, Any]) -> None:
+        async with client.ws_connect("/dream") as socket:
+            while (await socket.receive(timeout=10)).type is not aiohttp.WSMsgType.CLOSE:
+                pass
+            assert socket.close_code == 1011
+
+    visit(replace(world, system=FaultySystem()), body)
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example:80"}])
