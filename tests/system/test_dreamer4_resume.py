@@ -19,13 +19,7 @@ BUDGETS = [f"stages.{stage}.budget_steps={steps}" for stage, steps in LONGER.ite
 def test_kill_inside_every_stage(command: Command, tmp_path: Path) -> None:
     """One run, killed once in each of its stages: it still finishes, and nothing is done twice or left out."""
     run_dir = tmp_path / "run"
-    words = (
-        "dreamer4",
-        "size=tiny",
-        f"run_dir={run_dir}",
-        "checkpoint_every_s=0",
-        *(f"stages.{name}.budget_steps={steps}" for name, steps in BUDGETS.items()),
-    )
+    words = ("dreamer4", "size=tiny", f"run_dir={run_dir}", "checkpoint_every_s=0", *BUDGETS)
     for stage in STAGES:
         reached = lambda stage=stage: any(r["stage"] == stage for r in records(run_dir))  # noqa: E731
         assert command.kill_when(reached, *words, timeout_s=200) == -signal.SIGKILL
