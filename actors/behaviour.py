@@ -29,13 +29,14 @@ class Rows:
 
     rngs: list[np.random.Generator]
     epsilon: np.ndarray  # (B,)
-    disturbed: np.ndarray  # (B,) bool
+    disturbed: np.ndarray  # (B, A) bool
     action: np.ndarray  # (B, A) the held random action, or the state of the noise
 
     @staticmethod
     def start(batch_size: int, action_dim: int, seed: int) -> Rows:
         rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(batch_size)]
-        return Rows(rngs, np.zeros(batch_size), np.zeros(batch_size, bool), np.zeros((batch_size, action_dim)))
+        shape = (batch_size, action_dim)
+        return Rows(rngs, np.zeros(batch_size), np.zeros(shape, bool), np.zeros(shape))
 
 
 class Random:
@@ -69,8 +70,12 @@ class OrnsteinUhlenbeck:
 
 
 class Behaviour:
-    """An expert and random actions, by turns: each turn lasts `hold` decisions on average (geometric), and is random
-    with the episode's probability epsilon. In mode "mode" the expert acts alone."""
+    """An expert and random actions, by turns: each turn lasts `hold` decisions on average (geometric), and each action
+    dimension is random in it with the episode's probability epsilon. In mode "mode" the expert acts alone.
+
+    The dimensions are disturbed independently, because a policy whose dimensions are drawn independently given the
+    state can then copy the behaviour exactly: cloning is not handicapped by the way the data was made.
+    """
 
     def __init__(self, config: BehaviourConfig, expert: Expert, action_dim: int) -> None:
         self.config, self.expert, self.action_dim = config, expert, action_dim
@@ -82,7 +87,7 @@ class Behaviour:
         self._turn(carry, observation.is_first)
         wanted = snap(self.expert(observation.fields["state"]), self.config.levels)
         if mode == "sample":
-            wanted = np.where(carry.disturbed[:, None], carry.action, wanted)
+            wanted = np.where(carry.disturbed, carry.action, wanted)
         return wanted.astype(np.float32), carry
 
     def _turn(self, carry: Rows, is_first: np.ndarray) -> None:
@@ -90,7 +95,7 @@ class Behaviour:
             if is_first[row]:
                 carry.epsilon[row] = rng.uniform(*self.config.epsilon)
             if is_first[row] or rng.random() < 1.0 / self.config.hold:
-                carry.disturbed[row] = rng.random() < carry.epsilon[row]
+                carry.disturbed[row] = rng.random(self.action_dim) < carry.epsilon[row]
                 carry.action[row] = uniform(rng, self.action_dim, self.config.levels)
 
 
