@@ -72,11 +72,10 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
-def quiet(ax: Axes, *, left: bool = False) -> Axes:
+def quiet(ax: Axes) -> None:
     """No frame but the bottom line; horizontal grid lines only."""
-    ax.spines["left"].set_visible(left)
+    ax.spines["left"].set_visible(False)
     ax.grid(False, axis="x")
-    return ax
 
 
 def as_svg(figure: Figure) -> bytes:

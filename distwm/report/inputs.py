@@ -40,12 +40,6 @@ class RunFindings:
     def seed(self) -> int:
         return int(self.config.get("seed", 0))
 
-    @property
-    def finished(self) -> bool:
-        """Whether every policy that the configuration asks for has played in the last round."""
-        wanted = self.config.get("evaluate", {}).get("policies", ())
-        return bool(wanted) and len(self.played) >= len(wanted)
-
     def stages(self) -> list[str]:
         """The stages that have begun, in order."""
         return list(dict.fromkeys(r["stage"] for r in self.records if "stage" in r))
