@@ -13,7 +13,7 @@ Mode = Literal["sample", "mode"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What B environments show now. A row with `is_first` starts an episode: the agent forgets what it carried there."""
+    """What B environments show now. A row with `is_first` starts an episode: the agent forgets what came before."""
 
     fields: Mapping[str, np.ndarray]  # (B, *shape) by observation name
     previous_action: np.ndarray  # (B, A) float32; zeros where is_first

@@ -23,7 +23,7 @@ SYSTEMS: Mapping[str, str] = {"dreamer4": "learners.dreamer4.system:Dreamer4Conf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimConfig:
-    """One optimiser of one stage. Warm-up is linear, then constant, then a linear cool-down over the last `decay` share."""
+    """One optimiser of one stage: linear warm-up, then constant, then linear cool-down over the `decay` share."""
 
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.95)

@@ -1,4 +1,4 @@
-"""Is the world model any good? Open-loop prediction on held-out video against copying, shuffled actions and the ceiling."""
+"""Is the world model any good? Open-loop prediction of unseen video against copying, shuffled actions, the ceiling."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class OpenLoop(NamedTuple):
 
 @torch.no_grad()
 def open_loop(config: OpenLoopConfig, dynamics: Dynamics, store: LatentStore, source: Source) -> OpenLoop:
-    """Dream `horizon` frames after `context` true ones with the recorded actions, and again with another row's actions."""
+    """Dream `horizon` frames after `context` true ones with the recorded actions, and with those of another row."""
     total, device = config.context + config.horizon, dynamics.scale.device
     names = [store.image, "action", "is_first"]
     drawn = source.batch((0, 2, total), config.episodes, total, names, "valid")

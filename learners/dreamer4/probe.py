@@ -16,8 +16,8 @@ def position_probe(
 ) -> Metrics:
     """R2 on held-out frames of a probe of single frames' latents: the mean over positions and the worst one.
 
-    `probe_r2` reads with a two-layer network, `probe_linear_r2` with a ridge regression, which also asks that positions lie
-    straight in latent space. Positions that hardly move (variance below 1e-6) are left out; {} without `field`.
+    `probe_r2` reads with a two-layer network, `probe_linear_r2` with a ridge regression, which also asks that positions
+    lie straight in latent space. Positions that hardly move (variance below 1e-6) are left out; {} without `field`.
     """
     if all(f.name != field for f in source.spec.observations):
         return {}

@@ -17,18 +17,18 @@ from learners.nn.transformer import Cache
 
 
 class Draw(NamedTuple):
-    """The noise of a batch. `flow` (B, T) is true where the loss is the flow loss (d = d_min), false where bootstrap."""
+    """The noise of a batch. `flow` (B, T) is true where the loss is the flow loss (d = d_min), else it is bootstrap."""
 
     noise: Noise
     flow: Tensor
 
 
 def draw(shape: tuple[int, int], finest: int, bootstrap: float, generator: torch.Generator) -> Draw:
-    """Per-frame (tau, d): a `bootstrap` share of the rows draws d uniformly from the coarse steps 1 .. 2 d_min, the other
-    rows have d = d_min; tau is uniform over the multiples of d below 1.
+    """Per-frame (tau, d): a `bootstrap` share of the rows draws d uniformly from the coarse steps 1 .. 2 d_min, the
+    other rows have d = d_min; tau is uniform over the multiples of d below 1.
 
     Read literally, the paper draws d over all log2(k_max) + 1 sizes, which leaves 1 in 7 frames a real target. Public
-    implementations all raise that share; we split by rows, and `bootstrap` = finest / (finest + 1) is the literal reading.
+    implementations all raise that share; we split by rows, and `bootstrap` = finest / (finest + 1) is the literal one.
     """
     device = generator.device
     coarse = torch.randint(0, max(finest, 1), shape, generator=generator, device=device)

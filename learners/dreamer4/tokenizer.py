@@ -18,7 +18,7 @@ from learners.nn.transformer import Cache, Transformer, TransformerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerNetConfig:
-    """`standardise`: "pixel" takes a mean image off (static cameras), "channel" a mean colour; both divide by one scale."""
+    """`standardise`: "pixel" takes a mean image off (still cameras), "channel" a mean colour; both set the scale."""
 
     patch: int = 8  # pixels
     latents: int = 8  # learned latent tokens a frame
@@ -113,7 +113,7 @@ class Tokenizer(nn.Module):
         mean = x.mean(0) if self.config.standardise == "pixel" else x.mean((0, 1, 2)).expand(self.image)
         self.mean.copy_(mean)
         # The amplitude of what moves, not of all pixels: energy-weighted, so that a small object on a still background
-        # comes in at unit scale. Its plain standard deviation would blow it up until it drowned the position embeddings.
+        # comes in at unit scale. A plain standard deviation would blow it up until it drowned the position embeddings.
         energy = (x - mean).square()
         self.scale.copy_((energy.square().mean() / energy.mean().clamp(min=1e-12)).sqrt().clamp(min=1e-2))
         self.fitted.fill_(True)
@@ -136,7 +136,7 @@ def decoder_mask(latents: int, patches: int) -> Tensor:
 def random_mask(
     shape: tuple[int, int], patches: int, highest: float, share: float, generator: torch.Generator
 ) -> Tensor:
-    """(B, T, P) bool: each frame drops its patches with its own p ~ U(0, highest); a `share` of the frames is masked."""
+    """(B, T, P) bool: each frame drops its patches with its own p ~ U(0, highest); a `share` of frames is masked."""
     device = generator.device
     p = highest * torch.rand(*shape, 1, generator=generator, device=device)
     p = p * (torch.rand(*shape, 1, generator=generator, device=device) < share)

@@ -29,7 +29,7 @@ class AgentConfig:
     limit: float = 20.0  # symlog of the largest scalar
     batch_size: int = 16
     length: int = 16
-    noise: str = "context"  # "context": agent tokens read frames as they will when acting; "forcing": as noisy as the dynamics loss's
+    noise: str = "context"  # of the frames that agent tokens read: as when acting; "forcing": as in the dynamics loss
     world_share: float = 1.0  # weight of the dynamics loss
 
 

@@ -22,8 +22,8 @@ class DynamicsConfig:
     net: DynamicsNetConfig = field(default_factory=DynamicsNetConfig, metadata={"flatten": True})
     optim: OptimConfig = field(default_factory=OptimConfig, metadata={"flatten": True})
     batch_size: int = 16  # sequences of the short length; long batches hold as many frames
-    length_short: int = 16  # frames; longer than the context, or the model always sees a first frame
-    length_long: int = 32
+    length_short: int = 16  # frames
+    length_long: int = 32  # longer than the context, or the model always sees a first frame
     long_share: float = 0.1  # of the batches
     long_from: float = 0.9  # progress from which all batches are long
     image_share: float = 0.3  # of the sequences, whose frames are treated as independent images
@@ -36,8 +36,8 @@ class DynamicsConfig:
     open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
 
     def __post_init__(self) -> None:
-        if self.length_short <= self.net.transformer.context // 2:
-            raise ValueError("dynamics.length_short must be longer than half of dynamics.transformer.context")
+        if max(self.length_short, self.length_long) <= self.net.transformer.context // 2:
+            raise ValueError("dynamics.length_long must be longer than half of dynamics.transformer.context")
 
 
 class DynamicsObjective:

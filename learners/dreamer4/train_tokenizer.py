@@ -1,4 +1,4 @@
-"""Phase 1a: the tokenizer learns to draw masked video (Dreamer 4, section 3.1: MSE + 0.2 LPIPS, masked auto-encoding)."""
+"""Phase 1a: the tokenizer learns to draw masked video (Dreamer 4, section 3.1: masking, MSE + 0.2 LPIPS)."""
 
 from __future__ import annotations
 

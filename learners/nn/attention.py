@@ -14,7 +14,8 @@ class RotaryEmbedding:
     """Rotary position embedding (Su et al. 2021). The tables are computed in float64: positions may be large."""
 
     def __init__(self, channels: int, base: float = 10_000.0) -> None:
-        self.rates = base ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+        # On the CPU whatever the default device is: rates without values would outlive a model built on "meta".
+        self.rates = base ** (-torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels)
         self._table: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x_NHLE: Tensor, start: int = 0) -> Tensor:
@@ -25,7 +26,7 @@ class RotaryEmbedding:
     def _at(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         table = self._table
         if table is None or len(table[0]) < start + length or table[0].device != like.device:
-            positions = torch.arange(max(2 * (start + length), 256), dtype=torch.float64)
+            positions = torch.arange(max(2 * (start + length), 256), dtype=torch.float64, device="cpu")
             angles = positions[:, None] * self.rates
             table = self._table = (angles.cos().float().to(like.device), angles.sin().float().to(like.device))
         cos, sin = table
@@ -33,7 +34,7 @@ class RotaryEmbedding:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float) -> Tensor:
-    """softmax(cap tanh(q k / (sqrt(E) cap))) v for q (N, H, L, E), k and v (N, K, M, E); mask true where a query may look.
+    """softmax(cap tanh(q k / (sqrt(E) cap))) v for q (N, H, L, E), k, v (N, K, M, E); mask true where a query may look.
 
     Without a cap this is torch's fused attention. With one, the fused kernel is FlexAttention on a GPU; on a CPU, where
     windows are short, plain matrix products win.

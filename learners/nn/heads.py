@@ -66,7 +66,7 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class BoundedNormal:
-    """A normal with mean tanh(m) and its own standard deviation; samples are clipped to [-1, 1]. Parameters (..., A, 2)."""
+    """A normal of mean tanh(m) and its own deviation; samples are clipped to [-1, 1]. Parameters (..., A, 2)."""
 
     params: Tensor
 
@@ -124,7 +124,7 @@ class PolicyHead(nn.Module):
 
 
 class ScalarHead(nn.Module):
-    """Features (..., D) -> scalars at distances 0 .. P-1 as symexp two-hot distributions (DreamerV3, section 'critic')."""
+    """Features (..., D) -> scalars at distances 0 .. P-1 as symexp two-hot distributions (DreamerV3, "critic")."""
 
     bins: Tensor
 

@@ -35,8 +35,8 @@ class TransformerConfig:
 class Cache:
     """Keys and values of the last C frames of each time layer, in a ring, for rows that may start at different times.
 
-    `write` puts a frame into the slot of the present; until `advance` the next write replaces it. That slot held the frame
-    that has just left the window, so drafts of the present (denoising steps) and its final commit cost the same.
+    `write` puts a frame into the slot of the present; until `advance` the next write replaces it. That slot held the
+    frame that has just left the window, so drafts of the present (denoising steps) and its final commit cost the same.
     """
 
     def __init__(self, batch: int, layers: int, context: int, tokens: int, device: torch.device) -> None:

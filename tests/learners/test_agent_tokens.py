@@ -57,7 +57,7 @@ def test_masks_by_hand() -> None:
 
 
 def test_targets_stand_at_their_distance() -> None:
-    """action[t] caused frame t, so the policy at t is asked for action[t + 1 + n] and the reward head for reward[t + n]."""
+    """action[t] caused frame t, so the policy at t aims at action[t + 1 + n], the reward head at reward[t + n]."""
     length, distances = 4, 3
     steps = torch.arange(length + distances, dtype=torch.float32)[None]
     batch = Segments(steps[..., None, None], steps[..., None], steps > 0, 10 * steps, 0.0)

@@ -1,4 +1,4 @@
-"""Shortcut forcing against its equations: the grid, the identity of the bootstrap loss, the ramp, what gets a gradient."""
+"""Shortcut forcing against its equations: the grid, the identity of the bootstrap loss, the ramp, the gradients."""
 
 from __future__ import annotations
 
