@@ -32,3 +32,23 @@ def test_kill_inside_every_stage(command: Command, tmp_path: Path) -> None:
         steps = [step for name, kind, step in found if name == stage and kind != "stage_end"]
         assert steps == sorted(steps)
     assert json.loads((run_dir / "results" / "returns.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_kills_while_training_leave_no_trace_in_the_weights(command: Command, tmp_path: Path) -> None:
+    """The same experience, once without and once with kills: the final weights agree bit by bit."""
+    words = ("dreamer4", "size=tiny", "checkpoint_every_s=0", "evaluate.policies=random", *BUDGETS)
+    smooth, rough = tmp_path / "smooth", tmp_path / "rough"
+    assert command(*words, f"run_dir={smooth}", timeout_s=300).returncode == 0
+    for stage in ("tokenizer", "dynamics", "imagination"):
+        reached = lambda stage=stage: any(r["stage"] == stage for r in records(rough))  # noqa: E731
+        assert command.kill_when(reached, *words, f"run_dir={rough}", timeout_s=200) == -signal.SIGKILL
+    assert command(*words, f"run_dir={rough}", timeout_s=300).returncode == 0
+    one, other = (final_weights(run_dir) for run_dir in (smooth, rough))
+    assert one == other
+
+
+def final_weights(run_dir: Path) -> bytes:
+    newest = max(path for path in (run_dir / "checkpoints").iterdir() if path.name[0].isdigit())
+    return (newest / "learner" / "system.safetensors").read_bytes()
