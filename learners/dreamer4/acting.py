@@ -34,8 +34,8 @@ class Dreamer4Agent:
 
     def start(self, batch_size: int, seed: int) -> Carry:
         generator = torch.Generator(self.device).manual_seed(seed)
-        caches = (model.cache(batch_size, self.device) for model in (self.tokenizer, self.dynamics))
-        return Carry(*caches, generator)  # type: ignore[arg-type]
+        past = self.tokenizer.cache(batch_size, self.device)
+        return Carry(past, self.dynamics.cache(batch_size, self.device), generator)
 
     @torch.no_grad()
     def act(self, observation: Observation, carry: Carry, mode: Mode = "sample") -> tuple[np.ndarray, Carry]:

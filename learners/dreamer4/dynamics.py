@@ -47,6 +47,7 @@ class Dynamics(nn.Module):
     mean: Tensor
     scale: Tensor
     fitted: Tensor
+    agent_mask: Tensor
 
     def __init__(self, config: DynamicsNetConfig, latents: int, channels: int, actions: int) -> None:
         super().__init__()

@@ -43,14 +43,17 @@ def dream(
     given = Conditions(context.action, context.labelled)
     for t in range(z.shape[1]):
         h = commit(dynamics, cache, z[:, [t]], Conditions(*(x[:, [t]] for x in given)), task, generator).h
-    seen, actions = [h], []
+    seen, actions = [], []
     known = torch.ones_like(context.labelled[:, :1])
     for _ in range(horizon):
-        actions.append(policy.now(seen[-1]).sample(generator))
+        assert h is not None
+        seen.append(h)
+        actions.append(policy.now(h).sample(generator))
         now = Conditions(actions[-1], known)
         frame = generate(dynamics, cache, (len(z), 1, *z.shape[2:]), now, steps, generator)
-        seen.append(commit(dynamics, cache, frame, now, task, generator).h)
-    h_all = torch.cat(seen, dim=1)
+        h = commit(dynamics, cache, frame, now, task, generator).h
+    assert h is not None
+    h_all = torch.cat([*seen, h], dim=1)
     reward = heads.reward.mean(heads.reward(h_all[:, 1:])[..., 0, :])
     return Dream(h_all, torch.cat(actions, dim=1), reward)
 

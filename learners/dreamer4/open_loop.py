@@ -36,7 +36,7 @@ class OpenLoop(NamedTuple):
 
     def metrics(self) -> Metrics:
         """`gain_h` > 1 where the foreground error is below copy-last's; `action_use_h`: shuffled over true actions."""
-        out = {}
+        out: Metrics = {}
         for h in self.report:
             fg = {name: float(self.errors[f"fg_{name}"][h - 1]) for name in ("model", "copy", "shuffled", "ceiling")}
             out |= {f"fg_{name}_h{h}": value for name, value in fg.items()}

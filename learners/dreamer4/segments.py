@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,10 @@ class Segments(NamedTuple):
     labelled: Tensor  # (B, T) bool
     reward: Tensor  # (B, T): the reward that came with the frame
     progress: float  # of the stage, in [0, 1)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Segments:
+        """The same of every array."""
+        return Segments(f(self.z), f(self.action), f(self.labelled), f(self.reward), self.progress)
 
 
 class LatentStore:

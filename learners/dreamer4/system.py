@@ -43,16 +43,18 @@ class Dreamer4(nn.Module):
         self.tokenizer = Tokenizer(code, (height, width, colours))
         self.dynamics = Dynamics(world, code.latents, code.channels, actions)
         self.heads = AgentHeads(config.agent, dim, actions)
-        self.actors = nn.ModuleDict({name: ActorCritic(config.agent, dim, actions) for name in ("policy", "control")})
+        actors = {name: ActorCritic(config.agent, dim, actions) for name in ("policy", "control")}
+        self.actors = nn.ModuleDict(actors)
+        self._policies = {"bc": self.heads.policy} | {name: actor.policy for name, actor in actors.items()}
         store = LatentStore(self.tokenizer, config.image)
         self._objectives: dict[str, Objective] = {
             "tokenizer": TokenizerObjective(config.tokenizer, self.tokenizer, config.image),
             "dynamics": DynamicsObjective(config.dynamics, self.dynamics, store),
             "agent": AgentObjective(config.agent, config.dynamics, self.dynamics, self.heads, store),
         }
-        for name in ("policy", "control"):
+        for name, actor in actors.items():
             self._objectives["imagination" if name == "policy" else name] = ImaginationObjective(
-                config.imagination, self.dynamics, self.heads, self.actors[name], store, shuffled=name == "control"
+                config.imagination, self.dynamics, self.heads, actor, store, shuffled=name == "control"
             )
         # Running statistics of the losses are part of the state: a resumed run must go on with them.
         self.statistics = nn.ModuleDict({n: o.rms for n, o in self._objectives.items() if hasattr(o, "rms")})
@@ -64,7 +66,6 @@ class Dreamer4(nn.Module):
         return self._objectives[name]
 
     def agent(self, name: str) -> Agent:
-        heads = {"bc": self.heads.policy} | {n: actor.policy for n, actor in self.actors.items()}
-        if name not in heads:
-            raise KeyError(f"dreamer4 has no agent {name!r}; there are {sorted(heads)}")
-        return Dreamer4Agent(self.tokenizer, self.dynamics, heads[name], self.image)
+        if name not in self._policies:
+            raise KeyError(f"dreamer4 has no agent {name!r}; there are {sorted(self._policies)}")
+        return Dreamer4Agent(self.tokenizer, self.dynamics, self._policies[name], self.image)

@@ -39,6 +39,8 @@ class Tokenizer(nn.Module):
     mean: Tensor
     scale: Tensor
     fitted: Tensor
+    encoder_mask: Tensor
+    decoder_mask: Tensor
 
     def __init__(self, config: TokenizerNetConfig, image: tuple[int, int, int]) -> None:
         super().__init__()

@@ -80,11 +80,12 @@ class AgentObjective:
 
     def loss(self, batch: Segments, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         length = self.config.length
-        first = Segments(*(x[:, :length] for x in batch[:4]), max(batch.progress, self.world.bootstrap_from))
+        first = batch.map(lambda x: x[:, :length])
+        first = first._replace(progress=max(batch.progress, self.world.bootstrap_from))
         world, metrics = world_loss(self.world, self.dynamics, first, generator)
         terms = {"world": world} | self.heads_loss(self.read(first, generator), targets(batch, self.config.distances))
         weights = {"world": self.config.world_share, "policy": 1.0, "reward": 1.0}
-        loss = sum(weights[n] * self.rms[n](terms[n]) for n in weights)
+        loss = sum((weights[n] * self.rms[n](terms[n]) for n in weights), start=world.new_zeros(()))
         return loss, terms | {f"world_{n}": v for n, v in metrics.items()}
 
     def read(self, batch: Segments, generator: torch.Generator) -> Tensor:
@@ -112,8 +113,8 @@ class AgentObjective:
         config, device = self.config, self.dynamics.scale.device
         held_out: Split = "valid"
         batch = draw_segments(self.store, source, (0, 3), 128, config.length + config.distances, 1.0, held_out)
-        batch = Segments(*(x.to(device) for x in batch[:4]), batch.progress)
-        first = Segments(*(x[:, : config.length] for x in batch[:4]), batch.progress)
+        batch = batch.map(lambda x: x.to(device))
+        first = batch.map(lambda x: x[:, : config.length])
         h = self.read(first, torch.Generator(device).manual_seed(0))
         goal = targets(batch, config.distances)
         reward = self.heads.reward.mean(self.heads.reward(h)[..., 0, :])

@@ -90,9 +90,9 @@ def split_images(batch: Segments, share: float) -> tuple[Segments, Segments | No
     count = min(round(share * len(batch.z)), len(batch.z) - 1)
     if not count:
         return batch, None
-    flat = Segments(*(x[:count].flatten(0, 1)[:, None] for x in batch[:4]), batch.progress)
+    flat = batch.map(lambda x: x[:count].flatten(0, 1)[:, None])
     images = flat._replace(labelled=torch.zeros_like(flat.labelled))
-    return Segments(*(x[count:] for x in batch[:4]), batch.progress), images
+    return batch.map(lambda x: x[count:]), images
 
 
 def _forcing(

@@ -69,8 +69,8 @@ class TokenizerObjective:
             truth, drawn = (y.flatten(0, 1) * net.scale + net.mean for y in (x, x_hat))
             terms["lpips"] = self.lpips(drawn, truth).mean()
         weights = {"mse": 1.0, "lpips": config.lpips_weight}
-        loss = sum(weights[n] * (self.rms[n](v) if config.rms_losses else v) for n, v in terms.items())
-        return loss, terms
+        parts = (weights[n] * (self.rms[n](v) if config.rms_losses else v) for n, v in terms.items())
+        return sum(parts, start=x.new_zeros(())), terms
 
     @torch.no_grad()
     def gate(self, source: Source) -> Metrics:

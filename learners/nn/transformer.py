@@ -142,9 +142,10 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.layers))
         self.norm = nn.RMSNorm(config.dim)
         self.apply(_init)
-        for layer in self.layers:  # keep the residual stream at unit scale in depth (GPT-2)
-            for out in (layer.attention.out, layer.mlp.down):
-                out.weight.data.mul_((2 * config.layers) ** -0.5)
+        for module in self.modules():  # keep the residual stream at unit scale in depth (GPT-2)
+            if isinstance(module, Layer):
+                for out in (module.attention.out, module.mlp.down):
+                    out.weight.data.mul_((2 * config.layers) ** -0.5)
 
     def cache(self, batch: int, tokens: int, device: torch.device) -> Cache:
         """For `batch` rows of frames of at most `tokens` tokens."""
