@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learners.dreamer4.tokenizer import Tokenizer
 from replay.schema import EpisodeKey, Window
@@ -37,9 +38,12 @@ class LatentStore:
     def __init__(self, tokenizer: Tokenizer, image: str = "image", frames: int = 256) -> None:
         self.tokenizer, self.image, self.frames = tokenizer, image, frames
         self._episodes: dict[EpisodeKey, Tensor] = {}
+        self._encoder: int | None = None  # the weights that encoded them
 
     def update(self, source: Source) -> None:
-        """Encode what is new and forget what was evicted."""
+        """Encode what is new, forget what was evicted; encode all anew if the tokenizer has learnt since."""
+        if (encoder := _fingerprint(self.tokenizer)) != self._encoder:
+            self._encoder, self._episodes = encoder, {}
         keys = [*source.episodes("train"), *source.episodes("valid")]
         self._episodes = {k: self._episodes[k] for k in keys if k in self._episodes}
         for key in keys:
@@ -65,6 +69,14 @@ class LatentStore:
             return self.tokenizer.encode(video[None].to(device))[0].cpu()
         parts = [self.tokenizer.encode(part[None].to(device))[0].cpu() for part in video.split(self.frames)]
         return torch.cat(parts)
+
+
+def _fingerprint(module: nn.Module) -> int:
+    """CRC-32 of the weights."""
+    crc = 0
+    for tensor in module.state_dict().values():
+        crc = crc32(tensor.cpu().reshape(-1).view(torch.uint8).numpy(), crc)
+    return crc
 
 
 def draw_segments(

@@ -50,7 +50,9 @@ class Dreamer4(nn.Module):
         self._objectives: dict[str, Objective] = {
             "tokenizer": TokenizerObjective(config.tokenizer, self.tokenizer, config.image),
             "dynamics": DynamicsObjective(config.dynamics, self.dynamics, store),
-            "agent": AgentObjective(config.agent, config.dynamics, self.dynamics, self.heads, store),
+            "agent": AgentObjective(
+                config.agent, config.dynamics, self.dynamics, self.heads, store, self._restart_actors
+            ),
         }
         for name, actor in actors.items():
             self._objectives["imagination" if name == "policy" else name] = ImaginationObjective(
@@ -59,6 +61,11 @@ class Dreamer4(nn.Module):
         # Running statistics of the losses are part of the state: a resumed run must go on with them.
         self.statistics = nn.ModuleDict({n: o.rms for n, o in self._objectives.items() if hasattr(o, "rms")})
         self.image = config.image
+
+    def _restart_actors(self) -> None:
+        """The next imagination stage starts from the prior of its round."""
+        for actor in self.actors.values():
+            actor.get_buffer("started").fill_(False)
 
     def objective(self, name: str) -> Objective:
         if name not in self._objectives:

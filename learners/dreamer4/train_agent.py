@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -60,10 +60,19 @@ def targets(batch: Segments, distances: int) -> Targets:
 
 
 class AgentObjective:
+    """`on_new_prior` is called when the policy head is about to change: what was copied from it is out of date."""
+
     def __init__(
-        self, config: AgentConfig, world: DynamicsConfig, dynamics: Dynamics, heads: AgentHeads, store: LatentStore
+        self,
+        config: AgentConfig,
+        world: DynamicsConfig,
+        dynamics: Dynamics,
+        heads: AgentHeads,
+        store: LatentStore,
+        on_new_prior: Callable[[], None] = lambda: None,
     ) -> None:
         self.config, self.world, self.dynamics, self.heads, self.store = config, world, dynamics, heads, store
+        self.on_new_prior = on_new_prior
         self.optim = config.optim
         self.rms = nn.ModuleDict({name: RunningRMS() for name in ("world", "policy", "reward")})
         self._trained = nn.ModuleDict({"dynamics": dynamics, "heads": heads})
@@ -73,6 +82,7 @@ class AgentObjective:
 
     def prepare(self, source: Source) -> None:
         self.store.update(source)
+        self.on_new_prior()
 
     def batch(self, source: Source, key: tuple[int, ...], progress: float) -> Segments:
         config = self.config
