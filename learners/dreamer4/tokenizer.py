@@ -114,10 +114,7 @@ class Tokenizer(nn.Module):
         x = image.float() / 255
         mean = x.mean(0) if self.config.standardise == "pixel" else x.mean((0, 1, 2)).expand(self.image)
         self.mean.copy_(mean)
-        # The amplitude of what moves, not of all pixels: energy-weighted, so that a small object on a still background
-        # comes in at unit scale. A plain standard deviation would blow it up until it drowned the position embeddings.
-        energy = (x - mean).square()
-        self.scale.copy_((energy.square().mean() / energy.mean().clamp(min=1e-12)).sqrt().clamp(min=1e-2))
+        self.scale.copy_((x - mean).std().clamp(min=1e-3))
         self.fitted.fill_(True)
 
 
