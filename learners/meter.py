@@ -11,17 +11,18 @@ from learners.system import Metrics
 
 
 class Meter:
-    """Means by name; a metric that is absent from some updates is averaged over the others."""
+    """Means by name; a metric that is absent from some updates, or NaN there, is averaged over the others."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         for name, value in metrics.items():
             value = torch.as_tensor(value).detach().double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            there = ~value.isnan()
+            self._sums[name] = self._sums.get(name, 0.0) + torch.where(there, value, 0.0)
+            self._counts[name] = self._counts.get(name, 0) + there
 
     def means(self) -> Metrics:
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        return {name: float(total / self._counts[name]) for name, total in self._sums.items()}

@@ -1,4 +1,4 @@
-"""A world small enough to overfit: the action moves a square over a dark field; the reward says how far right it is."""
+"""A world small enough to overfit: actions move a square over a dark field, the reward says how far right it is."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SPEC = EpisodeSpec.build({"image": ((PIXELS, PIXELS, 3), "uint8"), "qpos": ((2,)
 
 
 def episode(number: int, steps: int, seed: int = 0) -> Episode:
-    """Each decision moves the square by -2, 0 or 2 pixels along each axis, if there is room."""
+    """Each decision moves the square by -2, 0 or 2 pixels along each axis, half the time towards the middle."""
     rng = np.random.default_rng((seed, number))
-    action = rng.integers(-1, 2, (steps, 2)).astype(np.float32)
-    action[0] = 0
     room = PIXELS - SIDE
-    place = np.empty((steps, 2), np.int64)
+    action, place = np.zeros((steps, 2), np.int64), np.empty((steps, 2), np.int64)
     place[0] = rng.integers(0, room // 2 + 1, 2) * 2
     for t in range(1, steps):
-        place[t] = np.clip(place[t - 1] + 2 * action[t].astype(np.int64), 0, room)
+        towards = np.sign(room // 2 - place[t - 1])
+        action[t] = np.where(rng.random(2) < 0.5, towards, rng.integers(-1, 2, 2))
+        place[t] = np.clip(place[t - 1] + 2 * action[t], 0, room)
     image = np.full((steps, PIXELS, PIXELS, 3), 30, np.uint8)
     for t, (y, x) in enumerate(place):
         image[t, y : y + SIDE, x : x + SIDE] = (230, 120, 60)
@@ -38,7 +38,13 @@ def episode(number: int, steps: int, seed: int = 0) -> Episode:
     flags["is_first"][0] = flags["is_last"][-1] = True
     reward = (place[:, 1] / room).astype(np.float32)
     reward[0] = 0
-    arrays = {"image": image, "qpos": place.astype(np.float32), "action": action, "reward": reward, **flags}
+    arrays = {
+        "image": image,
+        "qpos": place.astype(np.float32),
+        "action": action.astype(np.float32),
+        "reward": reward,
+        **flags,
+    }
     return Episode(key=EpisodeKey("squares", 0, number), source="random", policy_version=0, arrays=arrays)
 
 
@@ -65,5 +71,5 @@ def config(dim: int = 32, **optim: object) -> Dreamer4Config:
             open_loop=OpenLoopConfig(episodes=32, context=4, horizon=8, report=(1, 4, 8)),
         ),
         agent=AgentConfig(optim=optimiser, levels=3, distances=3, bins=41, limit=2.0, batch_size=8, length=8),
-        imagination=ImaginationConfig(optim=optimiser, contexts=8, context=4, horizon=4, gamma=0.9),
+        imagination=ImaginationConfig(optim=optimiser, contexts=8, context=4, horizon=4, gamma=0.5),
     )

@@ -98,7 +98,7 @@ def test_seeds_leave_no_trace() -> None:
 def test_means_are_over_the_updates_that_had_the_metric() -> None:
     meter = Meter()
     meter.add({"a": torch.tensor(1.0), "b": torch.tensor(4.0)})
-    meter.add({"a": torch.tensor(2.0)})
+    meter.add({"a": torch.tensor(2.0), "b": torch.tensor(float("nan"))})
     assert meter.means() == {"a": 1.5, "b": 4.0}
 
 
