@@ -9,6 +9,7 @@ from torch import nn
 from learners.agent import Agent
 from learners.dreamer4.acting import Dreamer4Agent
 from learners.dreamer4.dynamics import Dynamics
+from learners.dreamer4.player import Dreamer4Player
 from learners.dreamer4.segments import LatentStore
 from learners.dreamer4.tokenizer import Tokenizer
 from learners.dreamer4.train_agent import AgentConfig, AgentHeads, AgentObjective
@@ -60,7 +61,7 @@ class Dreamer4(nn.Module):
             )
         # Running statistics of the losses are part of the state: a resumed run must go on with them.
         self.statistics = nn.ModuleDict({n: o.rms for n, o in self._objectives.items() if hasattr(o, "rms")})
-        self.image = config.image
+        self.config = config
 
     def _restart_actors(self) -> None:
         """The next imagination stage starts from the prior of its round."""
@@ -75,4 +76,10 @@ class Dreamer4(nn.Module):
     def agent(self, name: str) -> Agent:
         if name not in self._policies:
             raise KeyError(f"dreamer4 has no agent {name!r}; there are {sorted(self._policies)}")
-        return Dreamer4Agent(self.tokenizer, self.dynamics, self._policies[name], self.image)
+        return Dreamer4Agent(self.tokenizer, self.dynamics, self._policies[name], self.config.image)
+
+    def player(self, batch_size: int = 1) -> Dreamer4Player:
+        """Dreams that answer to actions, drawn in as many steps as imagination draws them in."""
+        return Dreamer4Player(
+            self.tokenizer, self.dynamics, self.config.image, self.config.imagination.steps, batch_size
+        )
