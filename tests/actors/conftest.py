@@ -27,7 +27,7 @@ def run() -> str:
     return f"actors-{next(_runs)}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other folders' tests start a Ray of their own in the same process
 def cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
