@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from functools import cached_property, partial
@@ -18,6 +19,8 @@ from replay.errors import TryAgain
 from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
 from replay.status import status
+
+_log = logging.getLogger(__name__)
 
 
 class Crew:
@@ -63,21 +66,37 @@ class Crew:
         return None if policy.name in SCRIPTED else self.learners.weights()
 
     def check_replay(self, collected_steps: int) -> None:
-        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it has lost some."""
+        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it does not."""
         deadline = time.monotonic() + self.config.replay.outage_s
-        while True:
-            stored = status(self.config.replay, self.run).inserted_steps
-            if stored >= collected_steps:
-                return
+        while (stored := self._stored_steps()) < collected_steps:
             if time.monotonic() > deadline:
-                raise TryAgain(
-                    f"The replay counts {stored} of the {collected_steps} steps that this run has collected.",
-                    "Bring back the Redis that holds this run, or start again in a new run_dir.",
-                )
+                raise _lost(stored, collected_steps)
             time.sleep(0.1)
+
+    def recount_replay(self, collected_steps: int) -> int:
+        """The steps that a resumed run can count on. A power cut may have cost the last ones; that is logged.
+
+        Raises TryAgain if most of them are gone: then this is not the Redis that holds the run.
+        """
+        stored = self._stored_steps()
+        if stored < collected_steps / 2:
+            raise _lost(stored, collected_steps)
+        if stored < collected_steps:
+            _log.warning("the replay has lost %d of %d steps", collected_steps - stored, collected_steps)
+        return min(stored, collected_steps)
+
+    def _stored_steps(self) -> int:
+        return status(self.config.replay, self.run).inserted_steps
 
     def close(self) -> None:
         for name in ("fleet", "learners"):
             worker = self.__dict__.pop(name, None)
             if worker is not None:
                 worker.close()
+
+
+def _lost(stored: int, collected: int) -> TryAgain:
+    return TryAgain(
+        f"The replay counts {stored} of the {collected} steps that this run has collected.",
+        "Bring back the Redis that holds this run, or start again in a new run_dir.",
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from distwm.placement import bundles, shares
 from distwm.rundir import RunDir
 from replay import errors
 
-_log = logging.getLogger(__name__)
+_UNKNOWN = "log.txt may know why"
 
 
 class StopSignal(Stopper):
@@ -65,20 +66,23 @@ class StopSignal(Stopper):
 class _Reporter(Callback):
     """Brings the pipeline's results to the sinks and to the person who waits."""
 
-    def __init__(self, config: RunConfig, run_dir: RunDir, console: Console) -> None:
-        self._sinks, self._console = open_sinks(config, run_dir), console
+    def __init__(self, config: RunConfig, run_dir: RunDir, console: Console, slices: int) -> None:
+        """`slices` are reported already; those that are done again after a crash are not reported again."""
+        self._sinks, self._console, self._slices = open_sinks(config, run_dir), console, slices
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        if result.get("slice", 0) <= self._slices:
+            return
+        self._slices = result["slice"]
         for record in result["records"]:
             for sink in self._sinks:
                 sink.write(record)
-        if "stage" in result:
-            self._console.show(result)
+        self._console.show(result)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._console.say("The pipeline crashed; it goes on from its last checkpoint. log.txt has the reason.")
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._console.say(f"The pipeline crashed ({_reason(trial)}); it goes on from its last checkpoint.")
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune writes its callbacks down for a restore that we do not use, and open files cannot go there."""
@@ -93,16 +97,17 @@ class _Reporter(Callback):
 def drive(config: RunConfig, run_dir: RunDir, console: Console) -> int:
     """Trains to the end of the plan, or to a signal. Returns 0, or the number of the signal.
 
-    Raises the DistwmError that ended the pipeline, or RuntimeError if it crashed too often.
+    Raises the DistwmError that ended the pipeline, TrainingFailed if it crashed too often.
     """
     if is_finished(config, run_dir):
         return 0
-    run_dir.trim_metrics(_newest_ledger(config, run_dir).slices)
+    slices = _newest_ledger(config, run_dir).slices
+    run_dir.trim_metrics(slices)
     with (
         ray_cluster(config) as resources,
         StopSignal(config.cluster.stop_timeout_s).listening() as stop,
         replay_server(config, run_dir) as served,
-        closing(_Reporter(config, run_dir, console)) as reporter,
+        closing(_Reporter(config, run_dir, console, slices)) as reporter,
     ):
         console.say(f"Run {run_dir.run_id} in {run_dir.root}")
         result = _fit(served, run_dir, resources, stop, reporter)
@@ -149,4 +154,19 @@ def _raise_failure(result: tune.Result) -> None:
         kind, message, mend = failure
         raise getattr(errors, kind, errors.DistwmError)(message, mend)
     if result.error:
-        raise RuntimeError(f"the pipeline crashed more often than cluster.max_failures allows: {result.error}")
+        raise errors.TrainingFailed(
+            f"The pipeline crashed more often than cluster.max_failures allows ({_brief(str(result.error))}).",
+            "Read log.txt in the run directory; the same command goes on from the last checkpoint.",
+        )
+
+
+def _reason(trial: Any) -> str:
+    """Why the trial failed the last time, from the file in which Tune notes it."""
+    path = trial.error_file
+    return _brief(Path(path).read_text().rpartition("Failure # ")[2]) if path and Path(path).is_file() else _UNKNOWN
+
+
+def _brief(error: str) -> str:
+    """The line of a traceback that names the error, or else what Ray says of a process that died."""
+    named = re.findall(r"^[\w.]*(?:Error|Exception|Exit)\b.*$|^The \w+ died.*$", error, re.MULTILINE)
+    return named[-1] if named else _UNKNOWN

@@ -41,17 +41,19 @@ class Pipeline(tune.Trainable):
         self.ledger = Ledger()
         self._saved_slices, self._saved_s = 0, time.monotonic()
         self._resume = True
-        self._broken = False  # learners may be ahead of the ledger: nothing is saved any more
+        self._broken = False  # a step failed, so learners may be ahead of the ledger: nothing is saved any more
 
     def step(self) -> dict[str, Any]:
         """A slice of work. A failure that a person can mend ends the trial and travels in the result."""
+        self._broken = True
         try:
-            return self._step()
+            result = self._step()
         except DistwmError as error:
-            self._broken = True
             cause = getattr(error, "cause", error)  # Ray wraps what comes from another process
             _log.error("%s", cause)
             return {"records": [], "done": True, "error": [type(cause).__name__, cause.message, cause.mend]}
+        self._broken = False
+        return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ledger and learners; the replay stays where it is and is referred to by its name."""
@@ -95,6 +97,7 @@ class Pipeline(tune.Trainable):
     def _status(self, stage: PlannedStage) -> dict[str, Any]:
         total = total_steps(stage, self.ledger, self.settings)
         return {
+            "slice": self.ledger.slices,
             "stage": stage.key,
             "stage_index": self.ledger.stage,
             "stages": len(self.plan),
@@ -109,7 +112,7 @@ class Pipeline(tune.Trainable):
         if newest:
             self.load_checkpoint(str(newest))
             self._saved_slices = self.ledger.slices
-            self.crew.check_replay(self.ledger.collected_steps)
+            self.ledger.collected_steps = self.crew.recount_replay(self.ledger.collected_steps)
 
     def _save(self) -> None:
         self.checkpoints.save(self.ledger.slices, lambda path: self.save_checkpoint(str(path)))

@@ -61,6 +61,22 @@ class Command:
                 process.communicate()
 
 
+def descendants(pid: int) -> dict[int, str]:
+    """Command line by process number, of all that a process has started."""
+    parents, lines = {}, {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number = int(status.parent.name)
+            parents[number] = int(status.read_text().rpartition(")")[2].split()[1])
+            lines[number] = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended meanwhile
+            continue
+    found = {pid}
+    while more := {number for number, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {number: lines[number] for number in found}
+
+
 def records(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []

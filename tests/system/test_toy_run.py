@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from harness import TOY, Command, ledger_of, records
+from harness import TOY, Command, descendants, ledger_of, records
 
 from replay.server import find_binary
 
@@ -53,6 +55,27 @@ def test_a_run_its_rerun_and_another_configuration(command: Command, tmp_path: P
 
 def test_kill_and_rerun(command: Command, tmp_path: Path) -> None:
     _kill_in(command, tmp_path / "run", "line")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actor", ["ray::LearnerActor", "ray::RunnerActor", "ray::ResourceTrainable"])
+def test_a_process_of_the_run_is_killed(command: Command, tmp_path: Path, actor: str) -> None:
+    """The run goes on by itself, from its last checkpoint; what is done again is not reported again."""
+    run_dir = tmp_path / "run"
+    process = command.start(TOY, f"run_dir={run_dir}", "line.pause_s=0.3", "checkpoint_every_s=1000")
+    deadline = time.monotonic() + 120
+    while ("line", "update", 4) not in ledger_of(run_dir):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    victims = [pid for pid, line in descendants(process.pid).items() if line.startswith(actor)]
+    assert victims, descendants(process.pid).values()
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err + (run_dir / "log.txt").read_text()
+    assert ledger_of(run_dir) == PLAN
+    assert ("died" in out) == (actor != "ray::RunnerActor")  # the fleet mends itself
 
 
 @pytest.mark.slow
@@ -105,6 +128,15 @@ def test_a_reward_that_is_no_number_is_2(command: Command, tmp_path: Path) -> No
     done = command(TOY, f"run_dir={tmp_path / 'run'}", "env.task=faulty/nan@5")
     assert done.returncode == 2, done.stderr
     assert "reward is nan at step 6" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_mistake_in_an_objective_ends_the_run_with_4(command: Command, tmp_path: Path) -> None:
+    done = command(TOY, f"run_dir={tmp_path / 'run'}", "line.broken=true", "cluster.max_failures=1")
+    assert done.returncode == 4, done.stderr
+    assert "goes on from its last checkpoint" in done.stdout
+    assert "RuntimeError: a mistake in the loss" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

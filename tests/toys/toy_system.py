@@ -22,7 +22,8 @@ class LineConfig:
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_steps=0), metadata={"flatten": True})
     batch_size: int = 4
     pause_s: float = 0.0  # of each batch: time enough to be killed in
-    poison_update: int = -1  # its losses from here on are not finite
+    poison_update: int = -1  # the losses from here on are not finite
+    broken: bool = False  # the loss raises, as a mistake in it would
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,8 @@ class LineObjective:
         return torch.from_numpy(np.ascontiguousarray(drawn.arrays["reward"]))
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        if self.config.broken:
+            raise RuntimeError("a mistake in the loss")
         noise = torch.randn(batch.shape, generator=generator, device=batch.device)
         error = (self.system.weight(batch[..., None])[..., 0] - 1 + 0.01 * noise).square().mean()
         if 0 <= self.config.poison_update <= int(self.system.updates):
