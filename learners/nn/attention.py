@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from learners.nn.norm import RMSNorm
+
 
 class RotaryEmbedding:
     """Rotary position embedding (Su et al. 2021). The tables are computed in float64: positions may be large."""
@@ -19,16 +21,19 @@ class RotaryEmbedding:
         self._table: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x_NHLE: Tensor, start: int = 0) -> Tensor:
+        """Turn the pairs (x_i, x_{i + E/2}) of the token at position p by p times the rate of i."""
         cos, sin = self._at(start, x_NHLE.shape[-2], x_NHLE)
-        a, b = x_NHLE.chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+        return torch.addcmul(x_NHLE * cos, x_NHLE.roll(x_NHLE.shape[-1] // 2, dims=-1), sin)
 
     def _at(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos twice, and -sin then sin: each (L, E)."""
         table = self._table
         if table is None or len(table[0]) < start + length or table[0].device != like.device:
             positions = torch.arange(max(2 * (start + length), 256), dtype=torch.float64, device="cpu")
             angles = positions[:, None] * self.rates
-            table = self._table = (angles.cos().float().to(like.device), angles.sin().float().to(like.device))
+            cos, sin = angles.cos(), angles.sin()
+            wide = (torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+            table = self._table = (wide[0].float().to(like.device), wide[1].float().to(like.device))
         cos, sin = table
         return cos[start : start + length].to(like.dtype), sin[start : start + length].to(like.dtype)
 
@@ -43,13 +48,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     if q.is_cuda and mask is None:
         return _flex(q, k, v, softcap)
-    group = q.shape[1] // k.shape[1]
-    grouped = q.unflatten(1, (k.shape[1], group))
-    logits = grouped @ k[:, :, None].transpose(-1, -2) * (q.shape[-1] ** -0.5)
-    logits = softcap * torch.tanh(logits / softcap)
+    # The queries of a group lie side by side, so that each key head is read once and nothing is repeated.
+    length, scale = q.shape[2], q.shape[-1] ** -0.5
+    grouped = (q * (scale / softcap)).reshape(*k.shape[:2], -1, q.shape[-1])
+    logits = softcap * torch.tanh(grouped @ k.transpose(-1, -2))
     if mask is not None:
-        logits = logits.masked_fill(~(mask if mask.dim() == 2 else mask[:, :, None]), -torch.inf)
-    return (logits.softmax(-1) @ v[:, :, None]).flatten(1, 2)
+        blocks = mask if mask.dim() == 2 else mask[:, :, None]
+        logits = logits.unflatten(2, (-1, length)).masked_fill(~blocks, -torch.inf).flatten(2, 3)
+    return (logits.softmax(-1) @ v).reshape(q.shape)
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, softcap: float) -> Tensor:
@@ -71,8 +77,8 @@ class Attention(nn.Module):
         self.rope = RotaryEmbedding(self.channels)
         self.qkv = nn.Linear(dim, (heads + 2 * kv_heads) * self.channels, bias=False)
         self.out = nn.Linear(heads * self.channels, dim, bias=False)
-        self.q_norm = nn.RMSNorm(self.channels)
-        self.k_norm = nn.RMSNorm(self.channels)
+        self.q_norm = RMSNorm(self.channels)
+        self.k_norm = RMSNorm(self.channels)
 
     def project(self, x_NLD: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, L, E), keys and values (N, K, L, E) of tokens at positions start, start + 1, ..."""

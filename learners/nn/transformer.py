@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from learners.nn.attention import Attention, attend
+from learners.nn.norm import RMSNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Cache:
         """k, v (S B, K, 1, E) of the present; returns what is remembered, (S B, K, C, E), with the present in it.
 
         S may be smaller than the `tokens` that the cache was made for: the last tokens of a frame (the agent's) can be
-        left out of a pass. Token-major rows make the rest one contiguous piece.
+        left out of a pass. Token-major rows make the rest one contiguous piece. C grows until the ring is full.
         """
         keys, values = self.keys[layer], self.values[layer]
         if keys is None or values is None:
@@ -72,12 +72,17 @@ class Cache:
         rows, slot = len(k), self.position % self.context
         keys[:rows, :, slot] = k[:, :, 0]
         values[:rows, :, slot] = v[:, :, 0]
-        return keys[:rows], values[:rows]
+        return keys[:rows, :, : self.filled], values[:rows, :, : self.filled]
+
+    @property
+    def filled(self) -> int:
+        """Slots that hold a frame, the present's included."""
+        return min(self.position + 1, self.context)
 
     def visible(self) -> Tensor | None:
         """(B, C) true for slots in a row's window; None when all are. Computed once a frame."""
         if self._fresh:
-            slots = torch.arange(self.context, device=self.first.device)
+            slots = torch.arange(self.filled, device=self.first.device)
             held = self.position - (self.position - slots) % self.context  # the position that each slot holds
             mask = held[None] >= self.first[:, None]
             self.mask = None if bool(mask.all()) else mask
@@ -105,9 +110,9 @@ class Layer(nn.Module):
     def __init__(self, config: TransformerConfig, index: int) -> None:
         super().__init__()
         self.time, self.index, self.context = config.is_time(index), index, config.context
-        self.norm = nn.RMSNorm(config.dim)
+        self.norm = RMSNorm(config.dim)
         self.attention = Attention(config.dim, config.heads, config.kv_heads, config.softcap)
-        self.mlp_norm = nn.RMSNorm(config.dim)
+        self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_ratio)
 
     def forward(self, x_BTSD: Tensor, space: Tensor | None, time: Tensor | None, cache: Cache | None) -> Tensor:
@@ -121,9 +126,9 @@ class Layer(nn.Module):
 
     def _time(self, x_BTSD: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
         batch, _, size, _ = x_BTSD.shape
-        tracks = rearrange(self.norm(x_BTSD), "b t s d -> (s b) t d")
+        tracks = self.norm(x_BTSD).permute(2, 0, 1, 3).flatten(0, 1)
         mixed = self._cached(tracks, size, cache) if cache else self.attention(tracks, mask)
-        return rearrange(mixed, "(s b) t d -> b t s d", b=batch)
+        return mixed.unflatten(0, (size, batch)).permute(1, 2, 0, 3)
 
     def _cached(self, tracks: Tensor, size: int, cache: Cache) -> Tensor:
         q, k, v = self.attention.project(tracks, cache.position)
@@ -140,7 +145,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.layers))
-        self.norm = nn.RMSNorm(config.dim)
+        self.norm = RMSNorm(config.dim)
         self.apply(_init)
         for module in self.modules():  # keep the residual stream at unit scale in depth (GPT-2)
             if isinstance(module, Layer):

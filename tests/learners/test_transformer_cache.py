@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from learners.nn.norm import RMSNorm
 from learners.nn.transformer import Transformer, TransformerConfig, causal_window
 
 CONTEXT = 5
@@ -92,3 +93,17 @@ def test_flex_attention_agrees_with_the_plain_soft_cap() -> None:
     q, k, v = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
     assert torch.allclose(_flex(q, k, v, 5.0), attend(q, k, v, None, 5.0), atol=1e-5)
     assert torch.allclose(attend(q, k, v, None, 1e6), attend(q, k, v, None, 0.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8,), (5, 8), (2, 3, 4, 8)])
+def test_own_gradients_of_the_norm_are_right(shape: tuple[int, ...]) -> None:
+    """Against finite differences, and against torch's norm."""
+    ours, theirs = RMSNorm(8), torch.nn.RMSNorm(8)
+    x = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    for norm in (ours, theirs):
+        norm.double().load_state_dict({"weight": torch.rand(8, generator=torch.Generator().manual_seed(0))})
+    assert torch.autograd.gradcheck(ours, x)
+    assert torch.autograd.gradcheck(lambda w: torch.func.functional_call(ours, {"weight": w}, x), ours.weight)
+    assert torch.allclose(ours(x), theirs(x))
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
