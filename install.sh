@@ -26,5 +26,7 @@ stamp="$venv/.distwm$extras-$(cat pyproject.toml constraints.txt | sha256sum | c
 if [[ ! -e $stamp ]]; then
     [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e ".$extras"
+    # The tests of LPIPS read its heads. Alone: its requirements bring torchvision, which distwm never imports.
+    [[ $extras != "[dev]" ]] || "$venv/bin/python" -m pip install --disable-pip-version-check -q --no-deps -c constraints.txt lpips
     touch "$stamp"
 fi
