@@ -152,7 +152,8 @@ def test_who_is_away_is_let_go(world: World) -> None:
     async def body(client: TestClient[Any, Any]) -> None:
         async with client.ws_connect("/dream") as socket:
             while not socket.closed:
-                await socket.receive(timeout=10)
+                await socket.receive(timeout=10)  # raises if the session is still open after 10 s without a word
+            assert socket.close_code is not None
 
     visit(world, body, idle_s=0.3)
 
