@@ -30,7 +30,9 @@ MAY_CHANGE = (
     "replay.url",
     "replay.connect_timeout_s",
     "replay.outage_s",
-    "replay.cache_bytes",
+    "replay.on_loss",
+    "replay.spool_*",
+    "replay.arena_*",
 )
 
 # What a run leaves that was killed before its config.yaml was there.

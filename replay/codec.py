@@ -36,6 +36,7 @@ _PREFIX = struct.Struct("<4sII")
 _HEADER_TYPES = {
     "schema": int,
     "spec": str,
+    "run": str,
     "stream": str,
     "incarnation": int,
     "seq": int,
@@ -70,6 +71,11 @@ def encode(chunk: Chunk, codec: Codec = "lz4") -> bytes:
     return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
+def checksum_of(body: bytes) -> int:
+    """What `encode` put in front of the body, unchecked."""
+    return int(_PREFIX.unpack_from(body)[1])
+
+
 def decode(body: bytes, spec: EpisodeSpec, max_bytes: int = MAX_RAW_BYTES) -> Chunk:
     """The chunk of a body, its arrays read-only. Raises CorruptChunk, also when it would decode to over `max_bytes`."""
     header, payload = _split(body)
@@ -86,6 +92,7 @@ def decode(body: bytes, spec: EpisodeSpec, max_bytes: int = MAX_RAW_BYTES) -> Ch
         policy_version=header["policy_version"],
         source=header["source"],
         spec_hash=header["spec"],
+        run=header["run"],
         arrays=_arrays(raw, names, spec, header["steps"]),
     )
 
@@ -94,6 +101,7 @@ def _header(chunk: Chunk, codec: Codec, raw_bytes: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "spec": chunk.spec_hash,
+        "run": chunk.run,
         "stream": chunk.id.stream,
         "incarnation": chunk.id.incarnation,
         "seq": chunk.id.seq,

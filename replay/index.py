@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from replay.schema import EpisodeKey, Window
-from replay.shard import Cursor, Entry
+from replay.schema import Entry, EpisodeKey, Window
+from replay.shard import Cursor
 
 
 class EpisodeIndex:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from replay.check import check_array, check_names, check_spec
-from replay.schema import Batch, Episode, EpisodeKey, EpisodeSpec
+from replay.schema import Batch, Episode, EpisodeKey, EpisodeSpec, Window
 from replay.source import Split
 from replay.windows import WindowTable, gather, split_of
 
@@ -49,7 +51,13 @@ class MemorySource:
         length: int,
         fields: Sequence[str] | None = None,
         split: Split = "train",
+        *,
+        context: int = 0,
+        across: bool = False,
     ) -> Batch:
         """Arrays (batch_size, length, *shape); see `Source`. Raises LookupError if no episode is long enough."""
         windows = self._tables[split].draw(key, batch_size, length)
         return gather(self.spec, windows, lambda w: [(0, self._episodes[w.key].arrays)], fields)
+
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """Ignored: draws are uniform."""

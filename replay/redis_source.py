@@ -13,8 +13,8 @@ from replay.codec import CorruptChunk, decode
 from replay.config import ReplayConfig
 from replay.index import EpisodeIndex
 from replay.router import Router
-from replay.schema import Batch, ChunkId, Episode, EpisodeKey, EpisodeSpec
-from replay.shard import Entry, Shard
+from replay.schema import Batch, ChunkId, Entry, Episode, EpisodeKey, EpisodeSpec, Window
+from replay.shard import Shard
 from replay.source import Split
 from replay.windows import WindowTable, gather, split_of
 
@@ -42,7 +42,7 @@ class RedisSource:
         self._router = Router(config, run, outage_s=min(timeout_s, config.outage_s))
         self._router.register(spec)
         self._indices: dict[Shard, EpisodeIndex] = {shard: EpisodeIndex() for shard in self._router.shards}
-        self._cache = ChunkCache(config.cache_bytes)
+        self._cache = ChunkCache(config.arena_bytes)
         self._tables: dict[Split, WindowTable] = {}
         self._tables_version = -1
         self._lock = threading.RLock()
@@ -82,6 +82,9 @@ class RedisSource:
         length: int,
         fields: Sequence[str] | None = None,
         split: Split = "train",
+        *,
+        context: int = 0,
+        across: bool = False,
     ) -> Batch:
         """Arrays (batch_size, length, *shape); see `Source`. Raises LookupError if no episode is long enough."""
         with self._lock:
@@ -95,6 +98,9 @@ class RedisSource:
 
                 pieces = {w: [(e.first_step, chunks[e.id]) for e in entries] for w, entries in covers.items()}
                 return gather(self.spec, windows, pieces.__getitem__, fields)
+
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """Ignored: draws are uniform."""
 
     def close(self) -> None:
         """Disconnects."""

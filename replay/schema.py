@@ -17,7 +17,7 @@ import numpy as np
 
 Role = Literal["observation", "action", "reward", "flag"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 
@@ -97,6 +97,7 @@ class Chunk:
     policy_version: int
     source: str  # who acted: "random", "expert", "policy", ...
     spec_hash: str
+    run: str = ""  # the run, or the data set, that it belongs to
     arrays: Mapping[str, np.ndarray]
 
     @property
@@ -109,8 +110,29 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What an index says of a chunk."""
+
+    id: ChunkId
+    episode: int
+    first_step: int
+    steps: int
+    source: str
+    policy_version: int
+    checksum: int  # of the body: what the codec put in front of it
+
+    @property
+    def episode_key(self) -> EpisodeKey:
+        return EpisodeKey(self.id.stream, self.id.incarnation, self.episode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Steps [start, start + length) of one episode."""
+    """Steps [start, start + length), counted from the first step of episode `key`.
+
+    With context, `start` may lie before the episode (negative): that part is zeros and False in the batch's mask. A
+    window that runs across episodes may end in a later one of the same stream.
+    """
 
     key: EpisodeKey
     start: int
@@ -123,6 +145,8 @@ class Batch:
 
     arrays: Mapping[str, np.ndarray]
     windows: tuple[Window, ...]
+    weights: np.ndarray | None = None  # (B,) float32 that undo a prioritised draw, the largest being 1; None: uniform
+    mask: np.ndarray | None = None  # (B, T) bool, False where context reaches before the episode; None: all True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -26,7 +26,7 @@ from redis.exceptions import ResponseError
 from replay.check import check_spec
 from replay.connection import Connection
 from replay.errors import BadInput
-from replay.schema import ChunkId, EpisodeKey, EpisodeSpec
+from replay.schema import ChunkId, Entry, EpisodeSpec
 
 _T = TypeVar("_T")
 Cursor = tuple[int, int]  # a stream id of Redis: milliseconds, number
@@ -37,7 +37,7 @@ _PAGE = 1000
 _COMMIT = """
 local index, counters, committed, chunk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, life, seq, max_bytes, size = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local body, id, episode, first_step, steps, source, version = unpack(ARGV, 6)
+local body, id, episode, first_step, steps, source, version, checksum = unpack(ARGV, 6)
 
 local function count(sign, size, steps, first_step)
     redis.call('HINCRBY', counters, 'chunks', sign)
@@ -58,28 +58,12 @@ while tonumber(redis.call('HGET', counters, 'bytes') or 0) + size > max_bytes do
 end
 redis.call('SET', chunk, body)
 redis.call('XADD', index, '*', 'id', id, 'episode', episode, 'first_step', first_step, 'steps', steps,
-           'bytes', size, 'source', source, 'policy_version', version)
+           'bytes', size, 'source', source, 'policy_version', version, 'checksum', checksum)
 redis.call('HSET', committed, life, seq)
 redis.call('HINCRBY', counters, 'inserted_steps', steps)
 count(1, size, steps, first_step)
 return 1
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What the index says of a chunk."""
-
-    id: ChunkId
-    episode: int
-    first_step: int
-    steps: int
-    source: str
-    policy_version: int
-
-    @property
-    def episode_key(self) -> EpisodeKey:
-        return EpisodeKey(self.id.stream, self.id.incarnation, self.episode)
 
 
 class Shard:
@@ -182,7 +166,8 @@ class Shard:
         """Whether the chunk is new; None if the server is out of memory."""
         keys = [self._key(k) for k in ("index", "counters", "committed", f"chunk:{entry.id}")]
         args = [self._prefix, f"{entry.id.stream}/{entry.id.incarnation}", entry.id.seq, max_bytes, size, body]
-        args += [str(entry.id), entry.episode, entry.first_step, entry.steps, entry.source, entry.policy_version]
+        args += [str(entry.id), entry.episode, entry.first_step, entry.steps]
+        args += [entry.source, entry.policy_version, entry.checksum]
 
         def command(r: Any) -> bool:  # sends the script's hash; its text only to a server that does not know it
             return bool(r.register_script(_COMMIT)(keys, args))
@@ -218,4 +203,5 @@ def _entry(fields: dict[bytes, bytes]) -> Entry:
         steps=int(fields[b"steps"]),
         source=fields[b"source"].decode(),
         policy_version=int(fields[b"policy_version"]),
+        checksum=int(fields[b"checksum"]),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from replay.schema import Batch, Episode, EpisodeKey, EpisodeSpec
+import numpy as np
+
+from replay.schema import Batch, Episode, EpisodeKey, EpisodeSpec, Window
 
 Split = Literal["train", "valid"]
 
@@ -35,9 +37,21 @@ class Source(Protocol):
         length: int,
         fields: Sequence[str] | None = None,
         split: Split = "train",
+        *,
+        context: int = 0,
+        across: bool = False,
     ) -> Batch:
-        """`batch_size` windows of `length` steps, uniform over the windows that fit inside one episode.
+        """`batch_size` windows of `context + length` steps; arrays (batch_size, context + length, *shape).
+
+        Every place where `length` steps fit inside one episode is equally likely, unless the source prioritises. With
+        `across`, windows may run from one episode into the next of the same life of a stream (is_first tells).
+        `context` steps in front of a window come along where its episode has them; `Batch.mask` tells where it has not.
 
         `key` seeds the draw (numpy SeedSequence). Raises LookupError if no episode is long enough.
         """
+        ...
+
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """Says how much a learner wants to see windows again: `priorities` (len(windows),), finite and >= 0, such as
+        |td error| or loss. A hint: sources that do not prioritise ignore it. Raises BadInput for other numbers."""
         ...

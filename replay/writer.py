@@ -8,12 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from replay.check import check_array, check_names
-from replay.codec import encode
+from replay.codec import checksum_of, encode
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.router import Router
-from replay.schema import Chunk, ChunkId, EpisodeSpec
-from replay.shard import Entry
+from replay.schema import Chunk, ChunkId, Entry, EpisodeSpec
 
 _MEND = "Give each episode as records from is_first to is_last, aligned as replay/schema.py says."
 
@@ -30,7 +29,7 @@ class ReplayWriter:
         self._router = Router(config, run)
         self._router.register(spec)
         self._shard = self._router.shard(stream)
-        self._config, self._stream, self._spec = config, stream, spec
+        self._config, self._run, self._stream, self._spec = config, run, stream, spec
         self.incarnation = self._shard.new_incarnation(stream)
         self.acknowledged = 0  # steps
         self.episodes = 0  # complete and acknowledged
@@ -102,8 +101,10 @@ class ReplayWriter:
             policy_version=version,
             source=source,
             spec_hash=self._spec.hash,
+            run=self._run,
             arrays={name: rows[: self._filled] for name, rows in self._rows.items()},
         )
+        body = encode(chunk, self._config.codec)
         entry = Entry(
             id=chunk.id,
             episode=chunk.episode,
@@ -111,8 +112,9 @@ class ReplayWriter:
             steps=chunk.steps,
             source=source,
             policy_version=version,
+            checksum=checksum_of(body),
         )
-        self._sealed.append((entry, encode(chunk, self._config.codec), not self._open))
+        self._sealed.append((entry, body, not self._open))
         self._seq, self._filled = self._seq + 1, 0
 
     def _send(self) -> None:

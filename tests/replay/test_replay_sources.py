@@ -18,8 +18,7 @@ from replay.errors import BadInput
 from replay.index import EpisodeIndex
 from replay.memory import MemorySource
 from replay.redis_source import RedisSource
-from replay.schema import ChunkId, Episode, EpisodeKey, Window
-from replay.shard import Entry
+from replay.schema import ChunkId, Entry, Episode, EpisodeKey, Window
 from replay.windows import WindowTable, split_of
 from replay.writer import ReplayWriter
 
@@ -141,7 +140,7 @@ def test_refresh_alone_shows_what_is_new(config: ReplayConfig, run: str) -> None
 
 def test_evicted_experience_is_never_offered(redis_url: str, run: str) -> None:
     """A reader that has not refreshed meets missing bodies: it draws from what is left."""
-    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, cache_bytes=0, valid_share=0.0)
+    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, arena_bytes=0, valid_share=0.0)
     writer = ReplayWriter(config, run, "s", SPEC)
     for seed in range(20):
         write(writer, make_steps(24, seed=seed))
@@ -165,7 +164,7 @@ def test_evicted_experience_is_never_offered(redis_url: str, run: str) -> None:
 
 
 def test_readers_and_writers_at_once(redis_url: str, run: str) -> None:
-    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, cache_bytes=5_000, valid_share=0.0)
+    config = ReplayConfig(url=redis_url, chunk_steps=8, max_bytes=40_000, arena_bytes=5_000, valid_share=0.0)
     writer = ReplayWriter(config, run, "s", SPEC)
     write(writer, make_steps(24, seed=0))
     source = RedisSource(config, run, SPEC)
@@ -231,7 +230,13 @@ def test_memory_refuses_what_does_not_fit() -> None:
 
 def indexed(seq: int, first_step: int, steps: int = 8, episode: int = 0) -> Entry:
     return Entry(
-        id=ChunkId("s", 1, seq), episode=episode, first_step=first_step, steps=steps, source="x", policy_version=0
+        id=ChunkId("s", 1, seq),
+        episode=episode,
+        first_step=first_step,
+        steps=steps,
+        source="x",
+        policy_version=0,
+        checksum=0,
     )
 
 

@@ -13,8 +13,8 @@ from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
 from replay.redis_source import RedisSource
 from replay.router import Router
-from replay.schema import ChunkId, EpisodeKey, EpisodeSpec
-from replay.shard import OVERHEAD_BYTES, Entry, Shard
+from replay.schema import ChunkId, Entry, EpisodeKey, EpisodeSpec
+from replay.shard import OVERHEAD_BYTES, Shard
 from replay.status import ReplayStatus, status
 from replay.writer import ReplayWriter
 
@@ -24,7 +24,9 @@ def record(t: int = 0) -> dict[str, np.ndarray]:
 
 
 def entry(seq: int, first_step: int = 0) -> Entry:
-    return Entry(id=ChunkId("s", 1, seq), episode=0, first_step=first_step, steps=8, source="x", policy_version=0)
+    return Entry(
+        id=ChunkId("s", 1, seq), episode=0, first_step=first_step, steps=8, source="x", policy_version=0, checksum=0
+    )
 
 
 @pytest.fixture
