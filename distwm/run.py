@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from distwm.checkout import misplaced
+from distwm.cli import exit_code
 
 EPILOG = """\
 exit codes: 0 done; 2 bad configuration or input; 3 something is missing on this machine (its message says how to
@@ -23,23 +22,14 @@ examples:
 
 
 def main(words: Sequence[str]) -> int:
-    """The exit code. Everything a person can mend is one line on stderr; tracebacks are for DISTWM_DEBUG."""
-    if problem := misplaced():
-        sys.stderr.write(f"distwm: {problem}\n")
-        return 3
-    from distwm import commands  # not before the packages are known to be ours
-    from replay.errors import DistwmError
+    """The exit code."""
 
-    arguments = _parser().parse_intermixed_args(words)
-    try:
-        return commands.run(arguments)
-    except DistwmError as error:
-        if os.environ.get("DISTWM_DEBUG"):
-            raise
-        sys.stderr.write(f"distwm: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    def command() -> int:
+        from distwm import commands
+
+        return commands.run(_parser().parse_intermixed_args(words))
+
+    return exit_code(command)
 
 
 def _parser() -> argparse.ArgumentParser:
