@@ -38,3 +38,7 @@ class TryAgain(DistwmError):
     """The replay or the cluster is away for now; the same command resumes."""
 
     exit_code = 75
+
+
+class ExperienceLost(TryAgain):
+    """A server came back without experience that it had acknowledged: empty, with older data, or with another set."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 from replay.schema import Entry, EpisodeKey, Window
-from replay.shard import Cursor
 
 
 class EpisodeIndex:
@@ -14,11 +13,11 @@ class EpisodeIndex:
 
     def __init__(self) -> None:
         self.version = 0  # changes whenever the episodes do
-        self.cursor: Cursor = (0, 0)  # of the newest entry seen
+        self.cursor = 0  # of the newest entry seen
         self._parts: dict[EpisodeKey, list[Entry]] = {}
-        self._order: deque[tuple[Cursor, Entry]] = deque()
+        self._order: deque[tuple[int, Entry]] = deque()
 
-    def add(self, cursor: Cursor, entry: Entry) -> None:
+    def add(self, cursor: int, entry: Entry) -> None:
         """The next entry of the index stream."""
         self.cursor = cursor
         parts = self._parts.get(entry.episode_key, [])
@@ -28,7 +27,7 @@ class EpisodeIndex:
             self._order.append((cursor, entry))
             self.version += 1
 
-    def drop_before(self, cursor: Cursor | None) -> None:
+    def drop_before(self, cursor: int | None) -> None:
         """Forgets what was evicted: all that came before `cursor`, or all there is."""
         while self._order and (cursor is None or self._order[0][0] < cursor):
             self.drop(self._order.popleft()[1])

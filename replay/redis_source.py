@@ -158,4 +158,4 @@ class RedisSource:
 
     def _forget_evicted(self) -> None:
         for shard, index in self._indices.items():
-            index.drop_before(shard.oldest())
+            index.drop_before(shard.state().oldest)

@@ -3,81 +3,101 @@
 Keys of a run, all under one hash tag, so that a script may touch them together on a cluster too:
 
     {distwm:<run>}:chunk:<id>    the body of a chunk (codec.py)
-    {distwm:<run>}:index         stream, one entry a chunk, in the order of the commits
-    {distwm:<run>}:counters      hash: steps, bytes, chunks, episodes stored now; inserted_steps ever
-    {distwm:<run>}:committed     hash: "stream/incarnation" -> last sequence number
-    {distwm:<run>}:incarnations  hash: stream -> number of lives so far
+    {distwm:<run>}:index         stream, one entry a chunk, in the order of the commits; entry n-1 is the n-th chunk
+    {distwm:<run>}:counters      hash: steps, bytes, chunks, episodes stored now; inserted_steps, inserted_chunks ever
+    {distwm:<run>}:committed     hash: "stream/incarnation" -> "last sequence number:token of the life"
+    {distwm:<run>}:incarnations  hash: stream -> number of its newest life
+    {distwm:<run>}:sampled       hash: consumer -> steps that it has drawn
+    {distwm:<run>}:hints         stream, capped: priorities that learners write back
     {distwm:<run>}:spec          JSON of the episode spec
+    {distwm:<run>}:epoch         a random token: this data set, and no other
 
-A commit is one script: it makes room by dropping the oldest chunks, index entry before body, and adds the new one. The
-script runs as a whole or not at all, also in the append-only file, so the index never names a body that is not there.
+A commit is one script (scripts.py): it makes room by dropping the oldest chunks, index entry before body, and adds the
+new one. The index never names a body that is not there.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
+from replay import scripts
 from replay.check import check_spec
+from replay.config import LimiterConfig
 from replay.connection import Connection
-from replay.errors import BadInput
+from replay.errors import BadInput, ExperienceLost
+from replay.limiter import Held, Limiter
 from replay.schema import ChunkId, Entry, EpisodeSpec
 
 _T = TypeVar("_T")
-Cursor = tuple[int, int]  # a stream id of Redis: milliseconds, number
 
 # What a chunk costs besides its body: the index entry, the key and the allocator's share, about half a kilobyte.
 OVERHEAD_BYTES = 512
 _PAGE = 1000
-_COMMIT = """
-local index, counters, committed, chunk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local prefix, life, seq, max_bytes, size = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local body, id, episode, first_step, steps, source, version, checksum = unpack(ARGV, 6)
+_DROPS = 1000  # chunks that one script may drop
+_HINTS = 1000  # entries
+_LOSS_MEND = (
+    "Give the server its data back and run the same command again, or set replay.on_loss=continue to go on with what "
+    "is left."
+)
 
-local function count(sign, size, steps, first_step)
-    redis.call('HINCRBY', counters, 'chunks', sign)
-    redis.call('HINCRBY', counters, 'bytes', sign * size)
-    redis.call('HINCRBY', counters, 'steps', sign * steps)
-    if tonumber(first_step) == 0 then redis.call('HINCRBY', counters, 'episodes', sign) end
-end
 
-if tonumber(redis.call('HGET', committed, life) or -1) >= seq then return 0 end
-while tonumber(redis.call('HGET', counters, 'bytes') or 0) + size > max_bytes do
-    local oldest = redis.call('XRANGE', index, '-', '+', 'COUNT', 1)[1]
-    if not oldest then break end
-    local entry = {}
-    for i = 1, #oldest[2], 2 do entry[oldest[2][i]] = oldest[2][i + 1] end
-    redis.call('XDEL', index, oldest[1])
-    redis.call('UNLINK', prefix .. 'chunk:' .. entry.id)
-    count(-1, entry.bytes, entry.steps, entry.first_step)
-end
-redis.call('SET', chunk, body)
-redis.call('XADD', index, '*', 'id', id, 'episode', episode, 'first_step', first_step, 'steps', steps,
-           'bytes', size, 'source', source, 'policy_version', version, 'checksum', checksum)
-redis.call('HSET', committed, life, seq)
-redis.call('HINCRBY', counters, 'inserted_steps', steps)
-count(1, size, steps, first_step)
-return 1
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardState:
+    """Of one look. Chunks are counted from 1 in the order of their commits, those evicted since included."""
+
+    epoch: str  # empty: nobody has registered
+    inserted_chunks: int
+    oldest: int  # number of the oldest chunk still stored; inserted_chunks + 1 if none is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One life of a stream, on the shard that holds its chunks. The token tells it from a life of the same number that
+    began after the shard had forgotten this one."""
+
+    stream: str
+    incarnation: int
+    token: str
+    epoch: str
+
+    def __str__(self) -> str:
+        return f"{self.stream}/{self.incarnation}"
+
+
+_ANY = Life(stream="", incarnation=0, token="", epoch="")
 
 
 class Shard:
-    """One Redis. Every method waits up to `outage_s` for it, then raises TryAgain."""
+    """One Redis. Connects when first needed. Every method waits up to `outage_s` for it, then raises TryAgain."""
 
     def __init__(self, url: str, run: str, connect_timeout_s: float, outage_s: float) -> None:
-        """Connects. Raises TryAgain after `connect_timeout_s`, BadInput for a server that may not hold experience."""
+        """`connect_timeout_s` is the longest silence of the server before it counts as away."""
         if not re.fullmatch(r"[A-Za-z0-9._-]+", run):
             raise BadInput(f"The run is called {run!r}.", "Use letters, digits, dot, dash and underscore alone.")
         self._connection = Connection(url, connect_timeout_s)
         self.name = self._connection.name
         self._prefix = f"{{distwm:{run}}}:"
-        self._outage_s = outage_s
-        memory = self._connection.call("connecting", lambda r: r.info("memory"), connect_timeout_s)
+        self._connect_timeout_s, self._outage_s = connect_timeout_s, outage_s
+        self._seen: dict[int, Entry] = {}  # the last entry that `tail` gave out, by its number
+
+    def connect(self) -> None:
+        """Raises TryAgain after `connect_timeout_s`, BadInput for a server that may not hold experience."""
+
+        def command(r: Any) -> dict[str, Any]:
+            r.ping()
+            try:
+                return r.info("memory")
+            except NoPermissionError:  # not ours to see
+                return {}
+
+        memory = self._connection.call("connecting", command, self._connect_timeout_s)
         policy = memory.get("maxmemory_policy", "noeviction")
         if memory.get("maxmemory", 0) and policy != "noeviction":
             raise BadInput(
@@ -85,16 +105,19 @@ class Shard:
                 "Run there: redis-cli config set maxmemory-policy noeviction",
             )
 
-    def register(self, spec: EpisodeSpec) -> None:
-        """Makes `spec` the run's, or raises BadInput if the run has another one."""
+    def register(self, spec: EpisodeSpec) -> str:
+        """Makes `spec` the run's, or raises BadInput if the run has another one. Returns the epoch: a random token that
+        is made once per run and shard. Another one, or none, later on means that the experience is another one."""
         check_spec(spec)
         mine = {f["name"]: f for f in json.loads(json.dumps([asdict(f) for f in spec.fields]))}
 
-        def command(r: Any) -> bytes:
+        def command(r: Any) -> tuple[bytes, bytes]:
             r.set(self._key("spec"), json.dumps(list(mine.values())), nx=True)
-            return r.get(self._key("spec"))
+            r.set(self._key("epoch"), secrets.token_hex(8), nx=True)
+            return r.mget(self._key("spec"), self._key("epoch"))
 
-        theirs = {f["name"]: f for f in json.loads(self._call("registering the episode spec", command))}
+        stored, epoch = self._call("registering the episode spec", command)
+        theirs = {f["name"]: f for f in json.loads(stored)}
         if list(mine.values()) != list(theirs.values()):
             names = [n for n in {**theirs, **mine} if mine.get(n) != theirs.get(n)] or ["the order of the fields"]
             raise BadInput(
@@ -102,16 +125,35 @@ class Shard:
                 f"{theirs.get(names[0])} there and {mine.get(names[0])} here.",
                 "Use the environment settings that the run began with, or start another run.",
             )
+        return epoch.decode()
 
-    def new_incarnation(self, stream: str) -> int:
-        """1, 2, 3, ...: a number that no earlier life of the stream had."""
-        return int(self._call("starting a stream", lambda r: r.hincrby(self._key("incarnations"), stream, 1)))
+    def newest_life(self, stream: str) -> int:
+        """The number of the stream's newest life; 0 if it has had none."""
+        return int(self._call("reading the lives", lambda r: r.hget(self._key("incarnations"), stream)) or 0)
 
-    def commit(self, entry: Entry, body: bytes, max_bytes: int) -> bool:
+    def begin_life(self, stream: str, incarnation: int, token: str) -> bool:
+        """Gives the stream a life of this number; False if the shard knows that one or a later one. `token` is empty
+        on shards that will not hold its chunks."""
+        keys = [self._key("incarnations"), self._key("committed")]
+        newest = self._script("starting a stream", scripts.BEGIN_LIFE, keys, [stream, incarnation, token])
+        return int(newest) == 0
+
+    def commit(
+        self,
+        entry: Entry,
+        body: bytes,
+        max_bytes: int,
+        life: Life | None = None,
+        limiter: LimiterConfig | None = None,
+        elsewhere: int = 0,
+        patience_s: float | None = None,
+    ) -> bool:
         """Stores a chunk; True if it is new, False if it was stored before: both mean that Redis has acknowledged it.
 
         Makes room first: afterwards the stored chunks, each with OVERHEAD_BYTES, fit into `max_bytes`. The chunks of
-        one incarnation must come in the order of their numbers. Raises BadInput if Redis has no memory for the budget.
+        one life must come in the order of their numbers. Raises BadInput if Redis has no memory for the budget,
+        ExperienceLost if the server does not know `life` as it was, Held if the limiter does not take the chunk yet,
+        TryAgain after `patience_s` (None: `outage_s`). `elsewhere` counts the steps inserted on other shards.
         """
         size = len(body) + OVERHEAD_BYTES
         if size > max_bytes:
@@ -119,31 +161,59 @@ class Shard:
                 f"Chunk {entry.id} takes {size} bytes of a budget of {max_bytes}.",
                 "Raise replay.max_bytes or lower replay.chunk_steps.",
             )
-        if (new := self._commit(entry, body, size, max_bytes)) is None:
+        tail = [*_limits(limiter), elsewhere, body, str(entry.id), entry.episode, entry.first_step, entry.steps]
+        tail += [entry.source, entry.policy_version, entry.checksum]
+        life = life or _ANY
+        reply = self._commit(entry.id, life, max_bytes, size, tail, patience_s)
+        if reply is None:
             stored = self.counters().get("bytes", 0)  # the server's own limit lies below the budget: give up a tenth
-            new = self._commit(entry, body, size, max(stored * 9 // 10, size))
-        if new is None:
+            reply = self._commit(entry.id, life, max(stored * 9 // 10, size), size, tail, patience_s)
+        if reply is None:
             raise BadInput(
                 f"Redis at {self.name} has no memory for chunk {entry.id}.",
                 f"Lower replay.max_bytes (now {max_bytes} for this server) or raise its maxmemory.",
             )
-        return new
+        if reply[0] == scripts.HELD:
+            raise Held(Limiter(limiter or LimiterConfig()).may_insert(reply[1], reply[2], entry.steps).reason)
+        if reply[0] == scripts.LOST:
+            raise self._lost(entry.id, reply[1], reply[2])
+        return bool(reply[0] == scripts.STORED)
 
-    def tail(self, after: Cursor) -> Iterator[tuple[Cursor, Entry]]:
-        """Index entries later than `after`, in the order of the commits."""
+    def state(self) -> ShardState:
+        """What a reader compares with what it knows, in one round trip."""
+
+        def command(r: Any) -> list[Any]:
+            pipe = r.pipeline()
+            pipe.get(self._key("epoch"))
+            pipe.hget(self._key("counters"), "inserted_chunks")
+            pipe.xrange(self._key("index"), "-", "+", 1)
+            return pipe.execute()
+
+        epoch, inserted, oldest = self._call("looking at the replay", command)
+        chunks = int(inserted or 0)
+        return ShardState(
+            epoch=(epoch or b"").decode(),
+            inserted_chunks=chunks,
+            oldest=_cursor(oldest[0][0]) if oldest else chunks + 1,
+        )
+
+    def tail(self, after: int) -> Iterator[tuple[int, Entry]]:
+        """Index entries later than number `after`, in the order of the commits, with their numbers.
+
+        Raises ExperienceLost if entry `after`, when it was the last that this client saw, is another one now.
+        """
         while True:
-            start = f"({after[0]}-{after[1]}"
-            page = self._page(start, _PAGE)
-            for stream_id, fields in page:
-                after = _cursor(stream_id)
-                yield after, _entry(fields)
+            page = [(_cursor(i), _entry(fields)) for i, fields in self._page(f"{after}-0", _PAGE)]
+            known = self._seen.get(after)
+            if known and ((page and page[0][0] == after and page[0][1] != known) or self._behind(page, after)):
+                raise self._rewound(known)
+            for cursor, entry in page:
+                if cursor > after:
+                    self._seen = {cursor: entry}
+                    yield cursor, entry
+                    after = cursor
             if len(page) < _PAGE:
                 return
-
-    def oldest(self) -> Cursor | None:
-        """Where the index begins now: what came before is evicted. None if it is empty."""
-        page = self._page("-", 1)
-        return _cursor(page[0][0]) if page else None
 
     def fetch(self, ids: Sequence[ChunkId]) -> list[bytes | None]:
         """Bodies, None for those evicted."""
@@ -151,7 +221,7 @@ class Shard:
         return self._call(f"fetching {len(keys)} chunks", lambda r: r.mget(keys)) if keys else []
 
     def counters(self) -> dict[str, int]:
-        """steps, bytes, chunks, episodes, inserted_steps; and streams."""
+        """steps, bytes, chunks, episodes, inserted_steps, inserted_chunks; and streams."""
 
         def command(r: Any) -> tuple[dict[bytes, bytes], int]:
             return r.hgetall(self._key("counters")), r.hlen(self._key("incarnations"))
@@ -159,39 +229,106 @@ class Shard:
         counted, streams = self._call("reading the counters", command)
         return {name.decode(): int(value) for name, value in counted.items()} | {"streams": int(streams)}
 
+    def draw(self, consumer: str, total: int, limiter: LimiterConfig, elsewhere: int = 0) -> None:
+        """Counts that `consumer` will have drawn `total` steps, or raises Held if the limiter does not allow it yet."""
+        keys = [self._key("counters"), self._key("sampled")]
+        args = [consumer, total, *_limits(limiter), elsewhere]
+        reply = self._script("asking the limiter", scripts.DRAW, keys, args)
+        if not reply[0]:
+            steps = total - self.sampled().get(consumer, 0)
+            raise Held(Limiter(limiter).may_sample(reply[1], reply[2], steps).reason)
+
+    def report_sampled(self, consumer: str, steps: int) -> None:
+        """Says how many steps `consumer` has drawn since the run began."""
+        self._call("counting samples", lambda r: r.hset(self._key("sampled"), consumer, steps))
+
+    def sampled(self) -> dict[str, int]:
+        """Steps drawn so far, by consumer."""
+        counts = self._call("reading the samples", lambda r: r.hgetall(self._key("sampled")))
+        return {name.decode(): int(value) for name, value in counts.items()}
+
+    def send_hints(self, payload: bytes) -> None:
+        """Priorities for whoever reads `hints`. The oldest are forgotten."""
+        key = self._key("hints")
+        self._call("sending hints", lambda r: r.xadd(key, {"p": payload}, maxlen=_HINTS, approximate=True))
+
+    def hints(self, after: str) -> list[tuple[str, bytes]]:
+        """(id, payload) of what was sent later than id `after`; "0" is before everything."""
+        page = self._call("reading hints", lambda r: r.xrange(self._key("hints"), f"({after}"))
+        return [(stream_id.decode(), fields[b"p"]) for stream_id, fields in page]
+
+    def evict(self, bytes_: int) -> int:
+        """Drops the oldest chunks until `bytes_` are free or nothing is left; returns how many went."""
+        keys, gone, freed = [self._key("index"), self._key("counters")], 0, 0
+        while freed < bytes_:
+            reply = self._script("evicting", scripts.EVICT, keys, [self._prefix, bytes_ - freed, _DROPS])
+            if not reply[0]:
+                break
+            gone, freed = gone + reply[0], freed + reply[1]
+        return gone
+
     def close(self) -> None:
         self._connection.close()
 
-    def _commit(self, entry: Entry, body: bytes, size: int, max_bytes: int) -> bool | None:
-        """Whether the chunk is new; None if the server is out of memory."""
-        keys = [self._key(k) for k in ("index", "counters", "committed", f"chunk:{entry.id}")]
-        args = [self._prefix, f"{entry.id.stream}/{entry.id.incarnation}", entry.id.seq, max_bytes, size, body]
-        args += [str(entry.id), entry.episode, entry.first_step, entry.steps]
-        args += [entry.source, entry.policy_version, entry.checksum]
-
-        def command(r: Any) -> bool:  # sends the script's hash; its text only to a server that does not know it
-            return bool(r.register_script(_COMMIT)(keys, args))
-
+    def _commit(
+        self, chunk: ChunkId, life: Life, max_bytes: int, size: int, tail: list[Any], patience_s: float | None
+    ) -> list[int] | None:
+        """The script's reply; None if the server is out of memory."""
+        keys = [self._key(k) for k in ("index", "counters", "committed", "epoch", "sampled", f"chunk:{chunk}")]
+        args = [self._prefix, life.epoch, f"{chunk.stream}/{chunk.incarnation}", life.token, chunk.seq]
+        args += [max_bytes, size, _DROPS, *tail]
         try:
-            return self._call(f"committing chunk {entry.id}", command)
+            while True:
+                reply = self._script(f"committing chunk {chunk}", scripts.COMMIT, keys, args, patience_s)
+                if reply[0] != scripts.CROWDED:
+                    return reply
         except ResponseError as error:
             if re.search(r"\bOOM\b|out of memory|used memory > 'maxmemory'", str(error)):
                 return None
             raise
 
+    def _behind(self, page: list[tuple[int, Entry]], after: int) -> bool:
+        return not page and self.state().inserted_chunks < after
+
+    def _rewound(self, known: Entry) -> ExperienceLost:
+        return ExperienceLost(f"Redis at {self.name} came back without chunk {known.id}, which it had.", _LOSS_MEND)
+
+    def _lost(self, chunk: ChunkId, found: int, last: int) -> ExperienceLost:
+        life = f"{chunk.stream}/{chunk.incarnation}"
+        said = [
+            "came back empty",
+            "came back with another data set",
+            f"came back with older data: of life {life} it knows chunks up to {last}, not {chunk.seq - 1}",
+        ]
+        return ExperienceLost(
+            f"Redis at {self.name} {said[found]}. {chunk.seq - 1 - last} chunks of life {life} that it had "
+            "acknowledged are gone from it.",
+            _LOSS_MEND,
+        )
+
     def _page(self, start: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return self._call("reading the index", lambda r: r.xrange(self._key("index"), start, "+", count))
 
-    def _call(self, doing: str, command: Callable[[Any], _T]) -> _T:
-        return self._connection.call(doing, command, self._outage_s)
+    def _script(
+        self, doing: str, text: str, keys: Sequence[str], args: Sequence[Any], patience_s: float | None = None
+    ) -> Any:
+        # Sends the script's hash; its text only to a server that does not know it.
+        return self._call(doing, lambda r: r.register_script(text)(keys, args), patience_s)
+
+    def _call(self, doing: str, command: Callable[[Any], _T], patience_s: float | None = None) -> _T:
+        return self._connection.call(doing, command, self._outage_s if patience_s is None else patience_s)
 
     def _key(self, name: str) -> str:
         return self._prefix + name
 
 
-def _cursor(stream_id: bytes) -> Cursor:
-    milliseconds, _, number = stream_id.partition(b"-")
-    return int(milliseconds), int(number)
+def _limits(limiter: LimiterConfig | None) -> tuple[float, int, int]:
+    limiter = limiter or LimiterConfig()
+    return limiter.samples_per_insert, limiter.min_steps, limiter.slack_steps
+
+
+def _cursor(stream_id: bytes) -> int:
+    return int(stream_id.partition(b"-")[0])
 
 
 def _entry(fields: dict[bytes, bytes]) -> Entry:

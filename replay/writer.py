@@ -28,9 +28,9 @@ class ReplayWriter:
         """Connects and starts a life of the stream. Raises TryAgain, or BadInput if the run has another spec."""
         self._router = Router(config, run)
         self._router.register(spec)
-        self._shard = self._router.shard(stream)
+        self._shard, self._life = self._router.begin_life(stream)
         self._config, self._run, self._stream, self._spec = config, run, stream, spec
-        self.incarnation = self._shard.new_incarnation(stream)
+        self.incarnation = self._life.incarnation
         self.acknowledged = 0  # steps
         self.episodes = 0  # complete and acknowledged
         self._rows = {f.name: np.zeros((config.chunk_steps, *f.shape), f.dtype) for f in spec.fields}
@@ -121,7 +121,7 @@ class ReplayWriter:
         """Commits the sealed chunks in order."""
         while self._sealed:
             entry, body, ends_episode = self._sealed[0]
-            self._shard.commit(entry, body, self._router.max_bytes)
+            self._shard.commit(entry, body, self._router.max_bytes, self._life)
             self._sealed.popleft()
             self.acknowledged += entry.steps
             self.episodes += ends_episode

@@ -243,11 +243,11 @@ def indexed(seq: int, first_step: int, steps: int = 8, episode: int = 0) -> Entr
 def test_a_gap_ends_an_episode() -> None:
     index, key = EpisodeIndex(), EpisodeKey("s", 1, 0)
     for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(3, 24), indexed(4, 32)]):
-        index.add((number, 0), entry)
+        index.add(number, entry)
     assert index.lengths() == {key: 16}
     assert [e.id.seq for e in index.covering(Window(key=key, start=7, length=2))] == [0, 1]
     assert [e.id.seq for e in index.covering(Window(key=key, start=8, length=8))] == [1]
-    assert index.cursor == (3, 0)
+    assert index.cursor == 3
     index.drop(indexed(1, 8))
     assert index.lengths() == {key: 8}
 
@@ -255,8 +255,8 @@ def test_a_gap_ends_an_episode() -> None:
 def test_an_episode_without_its_beginning_is_gone() -> None:
     index = EpisodeIndex()
     for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(2, 0, episode=1)]):
-        index.add((number, 0), entry)
-    index.drop_before((1, 0))
+        index.add(number, entry)
+    index.drop_before(1)
     assert index.lengths() == {EpisodeKey("s", 1, 1): 8}
     index.drop_before(None)
     assert index.lengths() == {}

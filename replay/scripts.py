@@ -1,0 +1,119 @@
+"""What runs inside Redis. Each script runs as a whole or not at all, also in the append-only file.
+
+They touch keys of one run alone, which share a hash tag, so they are legal on a cluster; they take no clock and no
+random number. Numbers come back as they were counted; `shard.py` turns them into words.
+"""
+
+# Drops the oldest chunk: its index entry first, then its body. Returns its size, or nil when nothing is stored.
+_DROP = """
+local function count(counters, sign, size, steps, first_step)
+    redis.call('HINCRBY', counters, 'chunks', sign)
+    redis.call('HINCRBY', counters, 'bytes', sign * size)
+    redis.call('HINCRBY', counters, 'steps', sign * steps)
+    if tonumber(first_step) == 0 then redis.call('HINCRBY', counters, 'episodes', sign) end
+end
+
+local function drop_oldest(prefix, index, counters)
+    local oldest = redis.call('XRANGE', index, '-', '+', 'COUNT', 1)[1]
+    if not oldest then return nil end
+    local entry = {}
+    for i = 1, #oldest[2], 2 do entry[oldest[2][i]] = oldest[2][i + 1] end
+    redis.call('XDEL', index, oldest[1])
+    redis.call('UNLINK', prefix .. 'chunk:' .. entry.id)
+    count(counters, -1, entry.bytes, entry.steps, entry.first_step)
+    return tonumber(entry.bytes)
+end
+"""
+
+# Replies of COMMIT: {code, numbers...}
+BEFORE, STORED, CROWDED, HELD, LOST = 0, 1, 2, 3, 4
+
+# A life that names its epoch and its token is checked: its shard must be the one that it began on, and know every
+# chunk before this one. A retry of a stored chunk changes nothing. Room is made in steps of at most `drops` chunks, so
+# that no script holds the server for long.
+COMMIT = (
+    _DROP
+    + """
+local index, counters, committed, epoch, sampled, chunk = unpack(KEYS)
+local prefix, my_epoch, life, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local seq, max_bytes, size, drops = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local ratio, min_steps, slack = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local elsewhere, body, id, episode, first_step, steps, source, version, checksum = unpack(ARGV, 12)
+
+if my_epoch ~= '' then
+    local known = redis.call('GET', epoch)
+    if known ~= my_epoch then return {4, known and 1 or 0, -1} end
+end
+local last, owner = string.match(redis.call('HGET', committed, life) or '', '^(-?%d+):(.*)$')
+last = tonumber(last or -1)
+if token ~= '' and owner ~= token then return {4, 2, -1} end
+if last >= seq then return {0} end
+if token ~= '' and last < seq - 1 then return {4, 2, last} end
+
+if ratio > 0 then
+    local inserted = tonumber(redis.call('HGET', counters, 'inserted_steps') or 0) + elsewhere
+    local drawn = 0
+    for _, number in ipairs(redis.call('HVALS', sampled)) do drawn = drawn + number end
+    local past = inserted + steps - min_steps
+    if past > 0 and ratio * past - drawn > slack then return {3, inserted, drawn} end
+end
+
+local stored = tonumber(redis.call('HGET', counters, 'bytes') or 0)
+while stored + size > max_bytes do
+    if drops == 0 then return {2} end
+    local freed = drop_oldest(prefix, index, counters)
+    if not freed then break end
+    stored, drops = stored - freed, drops - 1
+end
+redis.call('SET', chunk, body)
+local cursor = redis.call('HINCRBY', counters, 'inserted_chunks', 1)
+redis.call('XADD', index, string.format('%.0f-1', cursor), 'id', id, 'episode', episode, 'first_step', first_step,
+           'steps', steps, 'bytes', size, 'source', source, 'policy_version', version, 'checksum', checksum)
+redis.call('HSET', committed, life, seq .. ':' .. token)
+redis.call('HINCRBY', counters, 'inserted_steps', steps)
+count(counters, 1, size, steps, first_step)
+return {1}
+"""
+)
+
+# Drops the oldest chunks until `bytes` are free or `drops` are gone. Returns {chunks dropped, bytes freed}.
+EVICT = (
+    _DROP
+    + """
+local freed, dropped = 0, 0
+while freed < tonumber(ARGV[2]) and dropped < tonumber(ARGV[3]) do
+    local size = drop_oldest(ARGV[1], KEYS[1], KEYS[2])
+    if not size then break end
+    freed, dropped = freed + size, dropped + 1
+end
+return {dropped, freed}
+"""
+)
+
+# Gives a stream the life of this number, unless it had that one or a later one; `token` is the life's if it is to be
+# committed here, empty elsewhere. Returns the stream's newest life: the number asked for if it was given.
+BEGIN_LIFE = """
+local incarnations, committed, stream, wanted, token = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local newest = tonumber(redis.call('HGET', incarnations, stream) or 0)
+if wanted <= newest then return newest end
+redis.call('HSET', incarnations, stream, wanted)
+if token ~= '' then redis.call('HSET', committed, stream .. '/' .. wanted, '-1:' .. token) end
+return 0
+"""
+
+# Counts the steps that a consumer has drawn so far, if the limiter lets it. Returns {1}, or {0, inserted, drawn}.
+# Absolute numbers, so that a retry counts once and a learner that resumes goes on from its checkpoint.
+DRAW = """
+local counters, sampled, consumer, total = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+local ratio, min_steps, slack, elsewhere = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local inserted = tonumber(redis.call('HGET', counters, 'inserted_steps') or 0) + elsewhere
+local drawn = 0
+for _, number in ipairs(redis.call('HVALS', sampled)) do drawn = drawn + number end
+local mine = tonumber(redis.call('HGET', sampled, consumer) or 0)
+if total > mine then
+    local allowed = inserted >= min_steps and drawn + total - mine - ratio * (inserted - min_steps) <= slack
+    if not allowed then return {0, inserted, drawn} end
+end
+redis.call('HSET', sampled, consumer, ARGV[2])
+return {1}
+"""
