@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
+from replay.address import redact
 from replay.errors import BadInput, TryAgain
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Replies of a server that cannot serve right now but may soon: its disk is full, or a script holds it. A script's own
-# error carries the code inside its text.
-_PASSING = re.compile(r"\b(MISCONF|BUSY)\b")
+# Replies of a server that cannot serve right now but may soon: its disk is full, a script holds it, it is a replica that
+# waits to take over, or its cluster is not whole. A script's own error carries the code inside its text.
+_PASSING = re.compile(r"\b(MISCONF|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b")
+_LONGEST_PAUSE_S = 1.0
 
 
-def redact(url: str) -> str:
-    """The url without its password and its query, for logs and messages."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if at and ":" in user:
-        user = user.partition(":")[0] + ":***"
-    return urlunsplit((parts.scheme, user + at + host, parts.path, "", ""))
+class _Health:
+    """Of one server, shared by all connections of this process to it: who finds it away tells the others."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.away_since: float | None = None  # time.monotonic()
+        self.warned = False  # about its durability
+
+    def away(self, doing: str, error: Exception) -> None:
+        if self.away_since is None:
+            self.away_since = time.monotonic()
+            _log.warning("Redis at %s is away (%s): %s", self.name, doing, error)
+
+    def back(self) -> None:
+        since, self.away_since = self.away_since, None
+        if since is not None:
+            _log.warning("Redis at %s is back after %.1f s.", self.name, time.monotonic() - since)
+
+
+_healths: dict[str, _Health] = {}
 
 
 class Connection:
@@ -39,26 +55,32 @@ class Connection:
     def __init__(self, url: str, timeout_s: float) -> None:
         """Does not connect yet. `timeout_s` bounds the silence of the server within one attempt."""
         self.name = redact(url)
+        self.health = _healths.setdefault(url, _Health(self.name))
         options: dict[str, Any] = {
             "protocol": 2,
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
             "retry": Retry(NoBackoff(), 0),  # retries are ours, with a deadline and a log line
+            "driver_info": None,  # a user of few rights may not introduce its library
         }
         try:
             self._client: Any = redis.Redis.from_url(url, **options)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError):
             raise BadInput(
-                f"replay.url {self.name!r} is no Redis address: {error}.",
-                "Give redis://host:port, rediss://host:port or unix:///path.",
-            ) from error
+                f"replay.url {self.name!r} is no Redis address.",
+                "Give redis://host:port, rediss://host:port or unix:///path; other than by $NAME, a password must be "
+                "percent-encoded.",
+            ) from None  # the error may quote a part of the password
 
     def call(self, doing: str, command: Callable[[Any], _T], patience_s: float) -> _T:
-        """`command(client)`, tried again for `patience_s` seconds. Raises TryAgain, or BadInput if Redis refuses us."""
-        deadline, pause_s, away = time.monotonic() + patience_s, 0.05, False
+        """`command(client)`, tried again for `patience_s` seconds; once, if that is 0. Raises TryAgain, or BadInput if
+        Redis refuses us."""
+        deadline, pause_s = time.monotonic() + patience_s, 0.05
         while True:
             try:
-                return command(self._client)
+                reply = command(self._client)
+                self.health.back()
+                return reply
             except (AuthenticationError, NoPermissionError) as error:
                 raise BadInput(
                     f"Redis at {self.name} refused us ({doing}): {error}.",
@@ -67,17 +89,33 @@ class Connection:
             except (redis.ConnectionError, redis.TimeoutError, ResponseError) as error:
                 if isinstance(error, ResponseError) and not _PASSING.search(str(error)):
                     raise
+                _refuse_bad_tls(self.name, error)
+                self.health.away(doing, error)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise TryAgain(
                         f"Redis at {self.name} did not answer for {patience_s:g} s ({doing}): {error}.",
-                        "See that it runs and that this machine reaches it, then run the same command again.",
+                        "See that it runs, that this machine reaches it and whether it wants TLS (rediss://), then run "
+                        "the same command again.",
                     ) from error
-                if not away:
-                    _log.warning("Redis at %s is away (%s): %s. Trying for %.0f s.", self.name, doing, error, left_s)
-                    away = True
-                time.sleep(min(pause_s, left_s))
-                pause_s = min(2 * pause_s, 1.0)
+                time.sleep(min(random.uniform(0.5, 1) * pause_s, left_s))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
         self._client.close()
+
+
+def _refuse_bad_tls(name: str, error: BaseException) -> None:
+    """Raises BadInput if TLS failed for a reason that waiting does not mend."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        raise BadInput(
+            f"The certificate of Redis at {name} is not to be trusted: {cause.verify_message}.",
+            "Give the authority's certificate, rediss://...?ssl_ca_certs=/path/ca.crt, and the name that it certifies.",
+        ) from error
+    if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        raise BadInput(
+            f"Redis at {name} does not speak TLS on this port.", "Give redis://, or its TLS port."
+        ) from error

@@ -1,0 +1,53 @@
+"""The address of a Redis as a person writes it: with the secret left to the environment, and shown without it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from urllib.parse import quote
+
+from replay.errors import BadInput
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_PORT = re.compile(r"\d*|[^:]*\]")  # what may follow the last colon of host:port and of [ipv6]
+
+
+def addresses(urls: str) -> list[str]:
+    """The servers of `replay.url`, which separates them by commas, ready to connect to.
+
+    `$NAME` is this process's own environment variable: so no secret travels from process to process, and actors and
+    learners can be different users. In front of the last @ it stands for the bare name or password, which may have any
+    characters; elsewhere for a piece of the address, or for all of it. Raises BadInput if it is not set here.
+    """
+    filled = ",".join(_fill(url.strip()) for url in urls.split(","))
+    return [url for part in filled.split(",") if (url := part.strip())]
+
+
+def redact(url: str) -> str:
+    """The url without its password and its query, for logs and messages. A `$NAME` is no secret and stays."""
+    scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, place = rest.rpartition("@")
+    name, colon, secret = user.partition(":")
+    if secret and not _VARIABLE.fullmatch(secret):
+        secret = "***"
+    place = place.partition("?")[0]
+    host, port_colon, port = place.partition("/")[0].rpartition(":")
+    if port_colon and not at and not _PORT.fullmatch(port):  # a password whose @ is missing
+        place = f"{host}:***"
+    return f"{scheme}{slashes}{name}{colon}{secret}{at}{place}"
+
+
+def _fill(url: str) -> str:
+    user, at, place = url.rpartition("@")
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise BadInput(
+                f"replay.url names ${name}, which is not set in this process on {socket.gethostname()}.",
+                f"Export {name} wherever the run has processes: on a cluster in the environment of every node.",
+            )
+        return quote(os.environ[name], safe="") if match.start() < len(user) else os.environ[name]
+
+    return _VARIABLE.sub(value, user + at + place)
