@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,8 @@ from distwm.overrides import apply, flatten, leaves
 from distwm.recipe import PlannedStage, StageConfig, plan
 from learners.learner import LearnerConfig
 from learners.system import SYSTEMS
+from replay.address import public
 from replay.config import ReplayConfig
-from replay.connection import redact
 from replay.errors import BadInput
 
 
@@ -97,17 +96,12 @@ class RunConfig:
 
 
 def load(recipe: str, overrides: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a recipe: a name in configs/ or the path of a YAML file. Raises BadInput.
-
-    `$NAME` in replay.url is taken from the environment.
-    """
+    """The configuration of a recipe: a name in configs/ or the path of a YAML file. Raises BadInput."""
     path = presets.recipe_path(recipe)
     tree = presets.read(path)
     size = str(overrides.get("size") or tree.get("size") or "cpu")
     sized = presets.read(presets.size_path(path, size))
-    config = _assemble(recipe, tree, flatten(tree) | flatten(sized) | {"size": size} | {**overrides})
-    url = os.path.expandvars(config.replay.url)  # so that a password need not stand on the command line
-    return replace(config, replay=replace(config.replay, url=url))
+    return _assemble(recipe, tree, flatten(tree) | flatten(sized) | {"size": size} | {**overrides})
 
 
 def load_saved(path: Path) -> RunConfig:
@@ -128,7 +122,7 @@ def public_leaves(config: RunConfig) -> dict[str, Any]:
 
 def redacted(config: RunConfig) -> RunConfig:
     """`config` without the password of `replay.url`: what may be written and shown."""
-    url = ",".join(map(redact, config.replay.url.split(","))) if config.replay.url else ""
+    url = ",".join(map(public, config.replay.url.split(","))) if config.replay.url else ""
     return replace(config, replay=replace(config.replay, url=url))
 
 

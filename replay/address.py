@@ -12,6 +12,8 @@ from replay.errors import BadInput
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _PORT = re.compile(r"\d*|[^:]*\]")  # what may follow the last colon of host:port and of [ipv6]
 
+_PUBLIC = ("db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+
 
 def addresses(urls: str) -> list[str]:
     """The servers of `replay.url`, which separates them by commas, ready to connect to.
@@ -36,6 +38,13 @@ def redact(url: str) -> str:
     if port_colon and not at and not _PORT.fullmatch(port):  # a password whose @ is missing
         place = f"{host}:***"
     return f"{scheme}{slashes}{name}{colon}{secret}{at}{place}"
+
+
+def public(url: str) -> str:
+    """`redact`, but with those options of the query that are no secrets: what a run may note down and go on with."""
+    options = url.rpartition("@")[2].partition("?")[2].split("&")
+    kept = [option for option in options if option.partition("=")[0] in _PUBLIC]
+    return redact(url) + ("?" + "&".join(kept) if kept else "")
 
 
 def _fill(url: str) -> str:
