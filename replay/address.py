@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import socket
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from replay.errors import BadInput
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _PORT = re.compile(r"\d*|[^:]*\]")  # what may follow the last colon of host:port and of [ipv6]
 
-_PUBLIC = ("db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_PUBLIC = (*_FILES, "db", "ssl_check_hostname")
 
 
 def addresses(urls: str) -> list[str]:
@@ -20,10 +21,14 @@ def addresses(urls: str) -> list[str]:
 
     `$NAME` is this process's own environment variable: so no secret travels from process to process, and actors and
     learners can be different users. In front of the last @ it stands for the bare name or password, which may have any
-    characters; elsewhere for a piece of the address, or for all of it. Raises BadInput if it is not set here.
+    characters; elsewhere for a piece of the address, or for all of it. Raises BadInput if it is not set here, or if a
+    file of certificates cannot be read.
     """
     filled = ",".join(_fill(url.strip()) for url in urls.split(","))
-    return [url for part in filled.split(",") if (url := part.strip())]
+    found = [url for part in filled.split(",") if (url := part.strip())]
+    for url in found:
+        _check_files(url)
+    return found
 
 
 def redact(url: str) -> str:
@@ -60,3 +65,12 @@ def _fill(url: str) -> str:
         return quote(os.environ[name], safe="") if match.start() < len(user) else os.environ[name]
 
     return _VARIABLE.sub(value, user + at + place)
+
+
+def _check_files(url: str) -> None:
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name in _FILES and not os.access(value, os.R_OK):
+            raise BadInput(
+                f"replay.url has {name}={value}, which cannot be read on {socket.gethostname()}.",
+                "Put the file there, wherever the run has processes, or give its right path.",
+            )

@@ -21,9 +21,11 @@ from replay.errors import BadInput, TryAgain
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Replies of a server that cannot serve right now but may soon: its disk is full, a script holds it, it is a replica that
-# waits to take over, or its cluster is not whole. A script's own error carries the code inside its text.
+# Replies of a server that cannot serve right now but may soon: its disk is full, a script holds it, it is a replica
+# that waits to take over, or its cluster is not whole. A script's own error carries the code inside its text.
 _PASSING = re.compile(r"\b(MISCONF|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b")
+# Of a script that its user may not run to the end.
+_REFUSED = re.compile(r"The user executing the script can't|ACL failure in script")
 _LONGEST_PAUSE_S = 1.0
 
 
@@ -81,12 +83,12 @@ class Connection:
                 reply = command(self._client)
                 self.health.back()
                 return reply
-            except (AuthenticationError, NoPermissionError) as error:
-                raise BadInput(
-                    f"Redis at {self.name} refused us ({doing}): {error}.",
-                    "Put the right user and password in replay.url.",
-                ) from error
             except (redis.ConnectionError, redis.TimeoutError, ResponseError) as error:
+                if isinstance(error, AuthenticationError | NoPermissionError) or _REFUSED.search(str(error)):
+                    raise BadInput(
+                        f"Redis at {self.name} refused us ({doing}): {error}.",
+                        "Put the right user and password in replay.url.",
+                    ) from error
                 if isinstance(error, ResponseError) and not _PASSING.search(str(error)):
                     raise
                 _refuse_bad_tls(self.name, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,13 +18,15 @@ from replay.router import Router
 SECRET = "p@ss/wo,rd#%$?:&="
 
 
-def test_a_secret_of_the_environment_may_have_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_of_the_environment_may_have_any_characters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("a certificate")
     monkeypatch.setenv("SECRET", SECRET)
     monkeypatch.setenv("WHO", "actor")
-    (url,) = addresses("rediss://$WHO:${SECRET}@host:1/0?ssl_ca_certs=/ca.crt")
+    monkeypatch.setenv("HERE", str(tmp_path))
+    (url,) = addresses("rediss://$WHO:${SECRET}@host:1/0?ssl_ca_certs=$HERE/ca.crt")
     parsed = parse_url(url)
     assert (parsed["username"], parsed["password"], parsed["host"]) == ("actor", SECRET, "host")
-    assert parsed["ssl_ca_certs"] == "/ca.crt"
+    assert parsed["ssl_ca_certs"] == str(tmp_path / "ca.crt")
     assert redact(url) == "rediss://actor:***@host:1/0"
 
 
@@ -65,6 +69,11 @@ def test_what_a_run_notes_down() -> None:
     url = "rediss://a:$NAME@h:1?ssl_ca_certs=/ca.crt&ssl_password=hush&db=0&password=hush"
     assert public(url) == "rediss://a:$NAME@h:1?ssl_ca_certs=/ca.crt&db=0"
     assert public("redis://:hush@h:1") == "redis://:***@h:1"
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(BadInput, match=r"ssl_ca_certs=/nowhere/ca\.crt, which cannot be read on"):
+        addresses("rediss://h:1?ssl_ca_certs=/nowhere/ca.crt")
 
 
 @given(st.text(min_size=1).map(lambda s: f"~hush{s}"))
