@@ -1,62 +1,243 @@
-"""A reader's mirror of what Redis stores: chunks in the order of their commits, grouped into episodes."""
+"""A reader's mirror of what is stored: plain numpy, some sixty bytes a chunk, and draws whose cost does not grow."""
 
 from __future__ import annotations
 
-from collections import deque
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterable
 
-from replay.schema import Entry, EpisodeKey, Window
+import numpy as np
+
+from replay.config import SamplingConfig
+from replay.draws import Drawn
+from replay.rows import POSITION, POSITION_BITS, Rows, Stretch, grown
+from replay.sampler import Sampler
+from replay.schema import ChunkId, Entry, EpisodeKey
+from replay.source import Split
+from replay.windows import split_of
 
 
 class EpisodeIndex:
-    """Holds of each episode the part without gaps from its first step on: what comes behind a gap is not offered, and
-    an episode that has lost its first chunk to eviction goes as a whole, its other chunks being next to go anyway."""
+    """Of each episode the part without gaps from its first step on is on offer: what comes behind a gap is not, and an
+    episode that has lost its first chunk to eviction goes as a whole, its other chunks being next to go anyway.
 
-    def __init__(self) -> None:
-        self.version = 0  # changes whenever the episodes do
-        self.cursor = 0  # of the newest entry seen
-        self._parts: dict[EpisodeKey, list[Entry]] = {}
-        self._order: deque[tuple[int, Entry]] = deque()
+    A `ref` is the handle of a chunk on offer: it names that chunk and, once it is gone, nothing else. The chunks of a
+    life come from one shard, in the order of their numbers. Not for several threads at once.
+    """
 
-    def add(self, cursor: int, entry: Entry) -> None:
-        """The next entry of the index stream."""
-        self.cursor = cursor
-        parts = self._parts.get(entry.episode_key, [])
-        if entry.first_step == _steps(parts):
-            parts.append(entry)
-            self._parts[entry.episode_key] = parts
-            self._order.append((cursor, entry))
-            self.version += 1
+    def __init__(self, valid_share: float = 0.1, sampling: SamplingConfig | None = None) -> None:
+        self.version = 0  # changes whenever what is on offer does
+        self.steps = self.chunks = 0  # on offer
+        self._valid_share = valid_share
+        self._rows = Rows()
+        self._lives: dict[tuple[str, int], Stretch] = {}
+        self._cursors: dict[int, int] = {}
+        self._sources: dict[str, int] = {}  # label -> number
+        self._names: list[str] = []  # the labels by number
+        self._hashes = np.zeros((0, 2), np.uint64)  # of the lives, by number
+        self._changed: set[int] = set()  # lives, since the last draw
+        self._keys: tuple[int, dict[Split, tuple[EpisodeKey, ...]]] = (-1, {})
+        self._sampler = Sampler(self._rows, self._names, sampling or SamplingConfig())
 
-    def drop_before(self, cursor: int | None) -> None:
-        """Forgets what was evicted: all that came before `cursor`, or all there is."""
-        while self._order and (cursor is None or self._order[0][0] < cursor):
-            self.drop(self._order.popleft()[1])
+    def cursor(self, shard: int) -> int:
+        """Of the newest entry seen of this shard; 0 before the first."""
+        return self._cursors.get(shard, 0)
 
-    def drop(self, entry: Entry) -> None:
-        """Ends the episode of this chunk in front of it."""
-        parts = self._parts.get(entry.episode_key, [])
-        if entry in parts:
-            del parts[parts.index(entry) :]
-            self.version += 1
-            if not parts:
-                del self._parts[entry.episode_key]
+    def add_many(self, shard: int, entries: Iterable[tuple[int, Entry]]) -> None:
+        """The next entries of a shard with their cursors, in order."""
+        for cursor, entry in entries:
+            self.add(shard, cursor, entry)
 
-    def __contains__(self, key: EpisodeKey) -> bool:
-        return key in self._parts
+    def add(self, shard: int, cursor: int, entry: Entry) -> None:
+        """The next entry of a shard. Entries seen before change nothing."""
+        if cursor <= self._cursors.get(shard, 0):
+            return
+        self._cursors[shard] = cursor
+        name = (entry.id.stream, entry.id.incarnation)
+        life = self._lives.get(name)
+        if life is None:
+            if entry.first_step or entry.steps < 1:
+                return  # its beginning is gone
+            life = self._begin(name, shard)
+        if not self._follows(life, shard, entry):
+            return
+        source = self._sources.get(entry.source)
+        if source is None:
+            source = self._source(entry.source)
+        if entry.first_step == 0:
+            life.group = 2 * source + (split_of(entry.episode_key, self._valid_share) == "valid")
+        life.seq, life.episode, life.reach = entry.id.seq, entry.episode, entry.first_step + entry.steps
+        place = (cursor, entry.checksum, life.number, life.seq, entry.episode, entry.first_step, entry.steps)
+        self._rows.append(life, (*place, entry.policy_version, source, life.group))
+        self._changed.add(life.number)
+        self.steps, self.chunks, self.version = self.steps + entry.steps, self.chunks + 1, self.version + 1
 
-    def lengths(self) -> dict[EpisodeKey, int]:
-        """Steps on offer, by episode."""
-        return {key: _steps(parts) for key, parts in self._parts.items()}
+    def drop_before(self, shard: int, cursor: int) -> None:
+        """Forgets what was evicted: all entries of the shard with smaller cursors."""
+        cursors = self._rows.table["cursor"]
+        for life in [x for x in self._lives.values() if x.shard == shard and cursors[x.head + x.offset] < cursor]:
+            first = bisect_left(cursors, cursor, life.head + life.offset, life.tail + life.offset)
+            self._drop_head(life, first - life.offset)
 
-    def parts(self, key: EpisodeKey) -> list[Entry]:
-        """The chunks of an episode, in order. Raises KeyError."""
-        return self._parts[key]
+    def drop(self, ref: int) -> None:
+        """Ends the episode of a chunk in front of it; nothing if the chunk is gone already."""
+        place = self._find(ref)
+        if place is None:
+            return
+        life, row = place
+        episode = int(self._rows.table["episode"][row])
+        end = self._episode(life, episode)[1]
+        if episode == life.episode:
+            life.reach = -1
+        self._forget_rows(row, end)
+        self._sampler.forget(life.number)
+        self._changed.add(life.number)
+        self._drop_head(life, life.head)
 
-    def covering(self, window: Window) -> list[Entry]:
-        """The chunks that hold a window, in order. Raises KeyError if its episode is gone."""
-        end = window.start + window.length
-        return [e for e in self._parts[window.key] if e.first_step < end and e.first_step + e.steps > window.start]
+    def clear(self, shard: int) -> None:
+        """Forgets all that came from a shard, its cursor too."""
+        for life in [x for x in self._lives.values() if x.shard == shard]:
+            self._drop_head(life, life.tail)
+        self._cursors.pop(shard, None)
+
+    def keys(self, split: Split) -> tuple[EpisodeKey, ...]:
+        """The episodes of one side, sorted."""
+        if self._keys[0] != self.version:
+            self._keys = (self.version, {"train": self._all_keys(0), "valid": self._all_keys(1)})
+        return self._keys[1][split]
+
+    def refs(self, key: EpisodeKey) -> list[int]:
+        """The chunks of an episode, in order. Raises KeyError if it is not on offer."""
+        life = self._lives.get((key.stream, key.incarnation))
+        if life is not None:
+            begin, end = self._episode(life, key.episode)
+            alive = begin + np.flatnonzero(self._rows.table["steps"][begin:end])
+            if len(alive):
+                return (alive - life.offset | life.number << POSITION_BITS).tolist()
+        raise KeyError(f"episode {key} is not in the replay")
+
+    def entry(self, ref: int) -> Entry:
+        """What was added. Raises KeyError if the chunk is gone."""
+        life, row = self._place(ref)
+        _, checksum, _, seq, episode, first_step, steps, version, source, _ = self._rows.table[row].item()
+        return Entry(
+            id=ChunkId(*life.name, seq),
+            episode=episode,
+            first_step=first_step,
+            steps=steps,
+            source=self._names[source],
+            policy_version=version,
+            checksum=checksum,
+        )
+
+    def shard(self, ref: int) -> int:
+        """The shard of a chunk. Raises KeyError if the chunk is gone."""
+        return self._place(ref)[0].shard
+
+    def keys128(self, refs: np.ndarray) -> np.ndarray:
+        """(n, 2) uint64 that name the content of chunks on offer: hashes of their ids and checksums, equal in every
+        process that reads the same chunk."""
+        lives = refs >> POSITION_BITS
+        chunks = self._rows.table[(refs & POSITION) + self._rows.offset[lives]]
+        content = np.stack([chunks["seq"], chunks["checksum"]], axis=1).astype(np.uint64)
+        return _mixed(self._hashes[lives] ^ content)
+
+    def draw(
+        self,
+        key: tuple[int, ...],
+        batch_size: int,
+        length: int,
+        split: Split = "train",
+        *,
+        context: int = 0,
+        across: bool = False,
+        labels: frozenset[str] | None = None,
+        away: frozenset[int] = frozenset(),
+    ) -> Drawn:
+        """Draws a batch, see `Source.batch`: of episodes that began with one of these `labels` (None: all), leaving out
+        the lives on shards that are `away`. Raises LookupError if no episode is long enough."""
+        self._sampler.note(self._changed)
+        self._changed.clear()
+        wanted = (length, context, split == "valid", across, labels)
+        return self._sampler.draw(key, batch_size, *wanted, away)
+
+    def _begin(self, name: tuple[str, int], shard: int) -> Stretch:
+        life = self._lives[name] = self._rows.begin(name, shard)
+        digest = hashlib.blake2b(f"{name[0]}/{name[1]}".encode(), digest_size=16).digest()
+        self._hashes = grown(self._hashes, life.number + 1)
+        self._hashes[life.number] = np.frombuffer(digest, "<u8")
+        return life
+
+    def _follows(self, life: Stretch, shard: int, entry: Entry) -> bool:
+        if shard != life.shard or entry.id.seq <= life.seq or entry.steps < 1:
+            return False
+        if entry.first_step == 0:
+            return entry.episode > life.episode
+        if entry.episode != life.episode or entry.first_step != life.reach:
+            life.reach = -1
+            return False
+        return True
+
+    def _source(self, label: str) -> int:
+        self._names.append(label)
+        self._sources[label] = len(self._names) - 1
+        return self._sources[label]
+
+    def _drop_head(self, life: Stretch, head: int) -> None:
+        """Lets a life begin at its first whole episode from position `head` on; ends it if there is none."""
+        table = self._rows.table
+        begins, steps = table["first_step"], table["steps"]
+        while head < life.tail and (begins[head + life.offset] or not steps[head + life.offset]):
+            head += 1
+        if head == life.head:
+            return
+        self._forget_rows(life.head + life.offset, head + life.offset)
+        self._changed.add(life.number)
+        life.head = head
+        if head == life.tail:
+            del self._lives[life.name]
+            self._rows.end(life)
+
+    def _forget_rows(self, begin: int, end: int) -> None:
+        steps = self._rows.table["steps"][begin:end]
+        self.steps -= int(steps.sum())
+        self.chunks -= int(np.count_nonzero(steps))
+        self.version += 1
+        steps[:] = 0
+
+    def _episode(self, life: Stretch, episode: int) -> tuple[int, int]:
+        episodes, head, tail = self._rows.table["episode"], life.head + life.offset, life.tail + life.offset
+        begin = bisect_left(episodes, episode, head, tail)
+        return begin, bisect_left(episodes, episode + 1, begin, tail)
+
+    def _find(self, ref: int) -> tuple[Stretch, int] | None:
+        """Its life and its row."""
+        number, position = ref >> POSITION_BITS, ref & POSITION
+        life = self._rows.lives[number] if 0 <= number < len(self._rows.lives) else None
+        if life is None or not life.head <= position < life.tail:
+            return None
+        row = position + life.offset
+        return (life, row) if self._rows.table["steps"][row] else None
+
+    def _place(self, ref: int) -> tuple[Stretch, int]:
+        place = self._find(ref)
+        if place is None:
+            raise KeyError(f"chunk {ref:#x} is not in the replay")
+        return place
+
+    def _all_keys(self, side: int) -> tuple[EpisodeKey, ...]:
+        keys: list[EpisodeKey] = []
+        for number in self._rows.order.tolist():
+            life = self._rows.lives[number]
+            assert life is not None
+            chunks = self._rows.table[life.head + life.offset : life.tail + life.offset]
+            first = (chunks["first_step"] == 0) & (chunks["steps"] > 0) & (chunks["group"] % 2 == side)
+            keys += [life.key(episode) for episode in chunks["episode"][first].tolist()]
+        return tuple(keys)
 
 
-def _steps(parts: list[Entry]) -> int:
-    return parts[-1].first_step + parts[-1].steps if parts else 0
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """A bijection of 64 bits that spreads each of them over all (the finalizer of SplitMix64)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -11,7 +11,7 @@ import numpy as np
 from replay.cache import Arrays, ChunkCache
 from replay.codec import CorruptChunk, decode
 from replay.config import ReplayConfig
-from replay.index import EpisodeIndex
+from replay.old_index import EpisodeIndex
 from replay.router import Router
 from replay.schema import Batch, ChunkId, Entry, Episode, EpisodeKey, EpisodeSpec, Window
 from replay.shard import Shard

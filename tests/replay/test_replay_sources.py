@@ -15,8 +15,8 @@ from replay.cache import ChunkCache
 from replay.codec import CorruptChunk
 from replay.config import ReplayConfig
 from replay.errors import BadInput
-from replay.index import EpisodeIndex
 from replay.memory import MemorySource
+from replay.old_index import EpisodeIndex
 from replay.redis_source import RedisSource
 from replay.schema import ChunkId, Entry, Episode, EpisodeKey, Window
 from replay.windows import WindowTable, split_of
