@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +26,19 @@ def check_spec(spec: EpisodeSpec) -> None:
     for field in spec.fields:
         if field.dtype not in DTYPES:
             raise BadInput(f"Field {field.name!r} has dtype {field.dtype!r}.", f"Use one of {sorted(DTYPES)}.")
+
+
+def check_same(spec: EpisodeSpec, theirs: list[dict[str, Any]], whose: str) -> None:
+    """Raises BadInput unless the fields that were stored as JSON are those of `spec`; `whose` begins the sentence."""
+    mine = {f["name"]: f for f in json.loads(json.dumps([asdict(f) for f in spec.fields]))}
+    stored = {f["name"]: f for f in theirs}
+    if list(mine.values()) != theirs:
+        names = [n for n in {**stored, **mine} if mine.get(n) != stored.get(n)] or ["the order of the fields"]
+        raise BadInput(
+            f"{whose} has another episode spec: {names[0]} is {stored.get(names[0])} there and "
+            f"{mine.get(names[0])} here.",
+            "Use the environment settings that the run began with, or start another run.",
+        )
 
 
 def check_names(spec: EpisodeSpec, arrays: Mapping[str, np.ndarray], where: str) -> None:

@@ -76,6 +76,18 @@ def checksum_of(body: bytes) -> int:
     return int(_PREFIX.unpack_from(body)[1])
 
 
+def verify(body: bytes) -> int:
+    """The checksum of an undamaged body, or CorruptChunk."""
+    if len(body) < _PREFIX.size:
+        raise CorruptChunk(f"The chunk is cut short: {len(body)} bytes.")
+    magic, checksum, _ = _PREFIX.unpack_from(body)
+    if magic != _MAGIC:
+        raise CorruptChunk("The bytes are not a chunk: the magic number is wrong.")
+    if zlib.crc32(memoryview(body)[8:]) != checksum:
+        raise CorruptChunk("The chunk is damaged: its checksum is wrong.")
+    return int(checksum)
+
+
 def decode(body: bytes, spec: EpisodeSpec, max_bytes: int = MAX_RAW_BYTES) -> Chunk:
     """The chunk of a body, its arrays read-only. Raises CorruptChunk, also when it would decode to over `max_bytes`."""
     header, payload = _split(body)
@@ -132,13 +144,8 @@ def _compress(raw: bytes, codec: Codec) -> bytes:
 
 def _split(body: bytes) -> tuple[dict[str, Any], memoryview]:
     """The checked header and the payload."""
-    if len(body) < _PREFIX.size:
-        raise CorruptChunk(f"The chunk is cut short: {len(body)} bytes.")
-    magic, checksum, header_bytes = _PREFIX.unpack_from(body)
-    if magic != _MAGIC:
-        raise CorruptChunk("The bytes are not a chunk: the magic number is wrong.")
-    if zlib.crc32(memoryview(body)[8:]) != checksum:
-        raise CorruptChunk("The chunk is damaged: its checksum is wrong.")
+    verify(body)
+    header_bytes = _PREFIX.unpack_from(body)[2]
     if header_bytes > min(MAX_HEADER_BYTES, len(body) - _PREFIX.size):
         raise CorruptChunk(f"The chunk's header claims {header_bytes} bytes.")
     end = _PREFIX.size + header_bytes

@@ -37,6 +37,12 @@ class _Health:
         self.away_since: float | None = None  # time.monotonic()
         self.warned = False  # about its durability
 
+    def warn(self, message: str) -> None:
+        """Once in a process."""
+        if not self.warned:
+            _log.warning("Redis at %s %s.", self.name, message)
+        self.warned = True
+
     def away(self, doing: str, error: Exception) -> None:
         if self.away_since is None:
             self.away_since = time.monotonic()

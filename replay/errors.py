@@ -42,3 +42,5 @@ class TryAgain(DistwmError):
 
 class ExperienceLost(TryAgain):
     """A server came back without experience that it had acknowledged: empty, with older data, or with another set."""
+
+    chunks = 0  # that are known to be gone

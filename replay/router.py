@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from replay.address import addresses
+from replay.commit import Life
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
 from replay.schema import EpisodeSpec
-from replay.shard import Life, Shard
+from replay.shard import Shard
 
 _T = TypeVar("_T")
 
@@ -36,13 +37,14 @@ class Router:
         outage = config.outage_s if outage_s is None else outage_s
         self.shards = tuple(Shard(u, run, min(config.connect_timeout_s, outage), outage) for u in urls)
         self.max_bytes = config.max_bytes // len(self.shards)  # of each shard
+        self._durability = config.durability
         self.epochs: dict[Shard, str] = {}  # of the shards that answered `register`
 
     def register(self, spec: EpisodeSpec) -> None:
         """Raises BadInput if the run has another spec, TryAgain if no shard answers within its `connect_timeout_s`."""
 
         def ask(shard: Shard) -> str:
-            shard.connect()
+            shard.connect(self._durability)
             return shard.register(spec)
 
         self.epochs = self._answers(ask)

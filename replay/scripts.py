@@ -28,17 +28,17 @@ end
 # Replies of COMMIT: {code, numbers...}
 BEFORE, STORED, CROWDED, HELD, LOST = 0, 1, 2, 3, 4
 
-# A life that names its epoch and its token is checked: its shard must be the one that it began on, and know every
-# chunk before this one. A retry of a stored chunk changes nothing. Room is made in steps of at most `drops` chunks, so
-# that no script holds the server for long.
+# A writer that names its epoch, token and last acknowledged chunk is checked: the shard must hold the data set and the
+# life that it knows, and that chunk. A retry of a stored chunk changes nothing. Room is made in steps of at most
+# `drops` chunks, so that no script holds the server for long.
 COMMIT = (
     _DROP
     + """
 local index, counters, committed, epoch, sampled, chunk = unpack(KEYS)
-local prefix, my_epoch, life, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local seq, max_bytes, size, drops = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local ratio, min_steps, slack = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local elsewhere, body, id, episode, first_step, steps, source, version, checksum = unpack(ARGV, 12)
+local prefix, my_epoch, token, acknowledged, life = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local seq, max_bytes, size, drops = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local ratio, min_steps, slack = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local elsewhere, body, id, episode, first_step, steps, source, version, checksum = unpack(ARGV, 13)
 
 if my_epoch ~= '' then
     local known = redis.call('GET', epoch)
@@ -47,8 +47,8 @@ end
 local last, owner = string.match(redis.call('HGET', committed, life) or '', '^(-?%d+):(.*)$')
 last = tonumber(last or -1)
 if token ~= '' and owner ~= token then return {4, 2, -1} end
+if last < acknowledged then return {4, 2, last} end
 if last >= seq then return {0} end
-if token ~= '' and last < seq - 1 then return {4, 2, last} end
 
 if ratio > 0 then
     local inserted = tonumber(redis.call('HGET', counters, 'inserted_steps') or 0) + elsewhere

@@ -28,8 +28,9 @@ from typing import Any, TypeVar
 from redis.exceptions import NoPermissionError, ResponseError
 
 from replay import scripts
-from replay.check import check_spec
-from replay.config import LimiterConfig
+from replay.check import check_same, check_spec
+from replay.commit import DROPS, LOSS_MEND, OVERHEAD_BYTES, Claim, Pace, arguments, verdict
+from replay.config import Durability
 from replay.connection import Connection
 from replay.errors import BadInput, ExperienceLost
 from replay.limiter import Held, Limiter
@@ -37,15 +38,8 @@ from replay.schema import ChunkId, Entry, EpisodeSpec
 
 _T = TypeVar("_T")
 
-# What a chunk costs besides its body: the index entry, the key and the allocator's share, about half a kilobyte.
-OVERHEAD_BYTES = 512
 _PAGE = 1000
-_DROPS = 1000  # chunks that one script may drop
 _HINTS = 1000  # entries
-_LOSS_MEND = (
-    "Give the server its data back and run the same command again, or set replay.on_loss=continue to go on with what "
-    "is left."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +49,6 @@ class ShardState:
     epoch: str  # empty: nobody has registered
     inserted_chunks: int
     oldest: int  # number of the oldest chunk still stored; inserted_chunks + 1 if none is
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """One life of a stream, on the shard that holds its chunks. The token tells it from a life of the same number that
-    began after the shard had forgotten this one."""
-
-    stream: str
-    incarnation: int
-    token: str
-    epoch: str
-
-    def __str__(self) -> str:
-        return f"{self.stream}/{self.incarnation}"
-
-
-_ANY = Life(stream="", incarnation=0, token="", epoch="")
 
 
 class Shard:
@@ -84,47 +61,42 @@ class Shard:
         self._connection = Connection(url, connect_timeout_s)
         self.name = self._connection.name
         self._prefix = f"{{distwm:{run}}}:"
-        self._connect_timeout_s, self._outage_s = connect_timeout_s, outage_s
+        self._connect_timeout_s, self.outage_s = connect_timeout_s, outage_s
         self._seen: dict[int, Entry] = {}  # the last entry that `tail` gave out, by its number
 
-    def connect(self) -> None:
-        """Raises TryAgain after `connect_timeout_s`, BadInput for a server that may not hold experience."""
+    @property
+    def away_since(self) -> float | None:
+        """When this process found the server away (time.monotonic()); None while it answers."""
+        return self._connection.health.away_since
 
-        def command(r: Any) -> dict[str, Any]:
-            r.ping()
-            try:
-                return r.info("memory")
-            except NoPermissionError:  # not ours to see
-                return {}
-
-        memory = self._connection.call("connecting", command, self._connect_timeout_s)
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if memory.get("maxmemory", 0) and policy != "noeviction":
+    def connect(self, durability: Durability = "none") -> None:
+        """Raises TryAgain after `connect_timeout_s`, BadInput for a server that may not hold experience. Logs a warning
+        if the server, as far as it lets us see, will forget more than `durability` says."""
+        info = self._connection.call("connecting", _info, self._connect_timeout_s)
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory", 0) and policy != "noeviction":
             raise BadInput(
                 f"Redis at {self.name} deletes experience by itself (maxmemory-policy {policy}).",
                 "Run there: redis-cli config set maxmemory-policy noeviction",
+            )
+        if durability != "none" and info.get("aof_enabled", 1) == 0:
+            self._connection.health.warn(
+                f"keeps experience in memory only, though replay.durability is {durability}: what it acknowledges is "
+                "lost when it ends. Run there: redis-cli config set appendonly yes"
             )
 
     def register(self, spec: EpisodeSpec) -> str:
         """Makes `spec` the run's, or raises BadInput if the run has another one. Returns the epoch: a random token that
         is made once per run and shard. Another one, or none, later on means that the experience is another one."""
         check_spec(spec)
-        mine = {f["name"]: f for f in json.loads(json.dumps([asdict(f) for f in spec.fields]))}
 
         def command(r: Any) -> tuple[bytes, bytes]:
-            r.set(self._key("spec"), json.dumps(list(mine.values())), nx=True)
+            r.set(self._key("spec"), json.dumps([asdict(f) for f in spec.fields]), nx=True)
             r.set(self._key("epoch"), secrets.token_hex(8), nx=True)
             return r.mget(self._key("spec"), self._key("epoch"))
 
         stored, epoch = self._call("registering the episode spec", command)
-        theirs = {f["name"]: f for f in json.loads(stored)}
-        if list(mine.values()) != list(theirs.values()):
-            names = [n for n in {**theirs, **mine} if mine.get(n) != theirs.get(n)] or ["the order of the fields"]
-            raise BadInput(
-                f"The run at {self.name} has another episode spec: {names[0]} is "
-                f"{theirs.get(names[0])} there and {mine.get(names[0])} here.",
-                "Use the environment settings that the run began with, or start another run.",
-            )
+        check_same(spec, json.loads(stored), f"The run at {self.name}")
         return epoch.decode()
 
     def newest_life(self, stream: str) -> int:
@@ -143,41 +115,28 @@ class Shard:
         entry: Entry,
         body: bytes,
         max_bytes: int,
-        life: Life | None = None,
-        limiter: LimiterConfig | None = None,
-        elsewhere: int = 0,
+        claim: Claim | None = None,
+        pace: Pace | None = None,
         patience_s: float | None = None,
     ) -> bool:
         """Stores a chunk; True if it is new, False if it was stored before: both mean that Redis has acknowledged it.
 
         Makes room first: afterwards the stored chunks, each with OVERHEAD_BYTES, fit into `max_bytes`. The chunks of
         one life must come in the order of their numbers. Raises BadInput if Redis has no memory for the budget,
-        ExperienceLost if the server does not know `life` as it was, Held if the limiter does not take the chunk yet,
-        TryAgain after `patience_s` (None: `outage_s`). `elsewhere` counts the steps inserted on other shards.
+        ExperienceLost if the server cannot meet `claim`, Held if the limiter does not take the chunk yet, TryAgain
+        after `patience_s` (None: `outage_s`).
         """
-        size = len(body) + OVERHEAD_BYTES
-        if size > max_bytes:
-            raise BadInput(
-                f"Chunk {entry.id} takes {size} bytes of a budget of {max_bytes}.",
-                "Raise replay.max_bytes or lower replay.chunk_steps.",
-            )
-        tail = [*_limits(limiter), elsewhere, body, str(entry.id), entry.episode, entry.first_step, entry.steps]
-        tail += [entry.source, entry.policy_version, entry.checksum]
-        life = life or _ANY
-        reply = self._commit(entry.id, life, max_bytes, size, tail, patience_s)
+        reply = self._commit(entry, arguments(self._prefix, entry, body, max_bytes, claim, pace), patience_s)
         if reply is None:
             stored = self.counters().get("bytes", 0)  # the server's own limit lies below the budget: give up a tenth
-            reply = self._commit(entry.id, life, max(stored * 9 // 10, size), size, tail, patience_s)
+            fits = max(stored * 9 // 10, len(body) + OVERHEAD_BYTES)
+            reply = self._commit(entry, arguments(self._prefix, entry, body, fits, claim, pace), patience_s)
         if reply is None:
             raise BadInput(
                 f"Redis at {self.name} has no memory for chunk {entry.id}.",
                 f"Lower replay.max_bytes (now {max_bytes} for this server) or raise its maxmemory.",
             )
-        if reply[0] == scripts.HELD:
-            raise Held(Limiter(limiter or LimiterConfig()).may_insert(reply[1], reply[2], entry.steps).reason)
-        if reply[0] == scripts.LOST:
-            raise self._lost(entry.id, reply[1], reply[2])
-        return bool(reply[0] == scripts.STORED)
+        return verdict(reply, entry, pace, self.name, claim)
 
     def state(self) -> ShardState:
         """What a reader compares with what it knows, in one round trip."""
@@ -229,14 +188,13 @@ class Shard:
         counted, streams = self._call("reading the counters", command)
         return {name.decode(): int(value) for name, value in counted.items()} | {"streams": int(streams)}
 
-    def draw(self, consumer: str, total: int, limiter: LimiterConfig, elsewhere: int = 0) -> None:
+    def draw(self, consumer: str, total: int, pace: Pace) -> None:
         """Counts that `consumer` will have drawn `total` steps, or raises Held if the limiter does not allow it yet."""
         keys = [self._key("counters"), self._key("sampled")]
-        args = [consumer, total, *_limits(limiter), elsewhere]
-        reply = self._script("asking the limiter", scripts.DRAW, keys, args)
+        reply = self._script("asking the limiter", scripts.DRAW, keys, [consumer, total, *pace.args])
         if not reply[0]:
             steps = total - self.sampled().get(consumer, 0)
-            raise Held(Limiter(limiter).may_sample(reply[1], reply[2], steps).reason)
+            raise Held(Limiter(pace.config).may_sample(reply[1], reply[2], steps).reason)
 
     def report_sampled(self, consumer: str, steps: int) -> None:
         """Says how many steps `consumer` has drawn since the run began."""
@@ -261,7 +219,7 @@ class Shard:
         """Drops the oldest chunks until `bytes_` are free or nothing is left; returns how many went."""
         keys, gone, freed = [self._key("index"), self._key("counters")], 0, 0
         while freed < bytes_:
-            reply = self._script("evicting", scripts.EVICT, keys, [self._prefix, bytes_ - freed, _DROPS])
+            reply = self._script("evicting", scripts.EVICT, keys, [self._prefix, bytes_ - freed, DROPS])
             if not reply[0]:
                 break
             gone, freed = gone + reply[0], freed + reply[1]
@@ -270,16 +228,12 @@ class Shard:
     def close(self) -> None:
         self._connection.close()
 
-    def _commit(
-        self, chunk: ChunkId, life: Life, max_bytes: int, size: int, tail: list[Any], patience_s: float | None
-    ) -> list[int] | None:
+    def _commit(self, entry: Entry, args: list[Any], patience_s: float | None) -> list[int] | None:
         """The script's reply; None if the server is out of memory."""
-        keys = [self._key(k) for k in ("index", "counters", "committed", "epoch", "sampled", f"chunk:{chunk}")]
-        args = [self._prefix, life.epoch, f"{chunk.stream}/{chunk.incarnation}", life.token, chunk.seq]
-        args += [max_bytes, size, _DROPS, *tail]
+        keys = [self._key(k) for k in ("index", "counters", "committed", "epoch", "sampled", f"chunk:{entry.id}")]
         try:
             while True:
-                reply = self._script(f"committing chunk {chunk}", scripts.COMMIT, keys, args, patience_s)
+                reply = self._script(f"committing chunk {entry.id}", scripts.COMMIT, keys, args, patience_s)
                 if reply[0] != scripts.CROWDED:
                     return reply
         except ResponseError as error:
@@ -291,20 +245,7 @@ class Shard:
         return not page and self.state().inserted_chunks < after
 
     def _rewound(self, known: Entry) -> ExperienceLost:
-        return ExperienceLost(f"Redis at {self.name} came back without chunk {known.id}, which it had.", _LOSS_MEND)
-
-    def _lost(self, chunk: ChunkId, found: int, last: int) -> ExperienceLost:
-        life = f"{chunk.stream}/{chunk.incarnation}"
-        said = [
-            "came back empty",
-            "came back with another data set",
-            f"came back with older data: of life {life} it knows chunks up to {last}, not {chunk.seq - 1}",
-        ]
-        return ExperienceLost(
-            f"Redis at {self.name} {said[found]}. {chunk.seq - 1 - last} chunks of life {life} that it had "
-            "acknowledged are gone from it.",
-            _LOSS_MEND,
-        )
+        return ExperienceLost(f"Redis at {self.name} came back without chunk {known.id}, which it had.", LOSS_MEND)
 
     def _page(self, start: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return self._call("reading the index", lambda r: r.xrange(self._key("index"), start, "+", count))
@@ -316,15 +257,17 @@ class Shard:
         return self._call(doing, lambda r: r.register_script(text)(keys, args), patience_s)
 
     def _call(self, doing: str, command: Callable[[Any], _T], patience_s: float | None = None) -> _T:
-        return self._connection.call(doing, command, self._outage_s if patience_s is None else patience_s)
+        return self._connection.call(doing, command, self.outage_s if patience_s is None else patience_s)
 
     def _key(self, name: str) -> str:
         return self._prefix + name
 
 
-def _limits(limiter: LimiterConfig | None) -> tuple[float, int, int]:
-    limiter = limiter or LimiterConfig()
-    return limiter.samples_per_insert, limiter.min_steps, limiter.slack_steps
+def _info(r: Any) -> dict[str, Any]:
+    try:
+        return r.info("memory") | r.info("persistence")
+    except NoPermissionError:  # not ours to see
+        return {}
 
 
 def _cursor(stream_id: bytes) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from replay.check import check_array, check_names
 from replay.codec import checksum_of, encode
+from replay.commit import Claim
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.router import Router
@@ -121,7 +122,7 @@ class ReplayWriter:
         """Commits the sealed chunks in order."""
         while self._sealed:
             entry, body, ends_episode = self._sealed[0]
-            self._shard.commit(entry, body, self._router.max_bytes, self._life)
+            self._shard.commit(entry, body, self._router.max_bytes, Claim(life=self._life))
             self._sealed.popleft()
             self.acknowledged += entry.steps
             self.episodes += ends_episode
