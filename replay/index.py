@@ -134,6 +134,10 @@ class EpisodeIndex:
         """The shard of a chunk. Raises KeyError if the chunk is gone."""
         return self._place(ref)[0].shard
 
+    def cursor_of(self, ref: int) -> int:
+        """The cursor that a chunk was added with. Raises KeyError if the chunk is gone."""
+        return int(self._rows.table["cursor"][self._place(ref)[1]])
+
     def keys128(self, refs: np.ndarray) -> np.ndarray:
         """(n, 2) uint64 that name the content of chunks on offer: hashes of their ids and checksums, equal in every
         process that reads the same chunk."""
