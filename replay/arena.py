@@ -44,15 +44,15 @@ _COUNTS = _RESERVED, _LOST, _HEAD, _FLOOR, _COUNT = range(5)
 class Arena:
     """A cache: what it does not hold, or cannot say within a second, its user gets elsewhere. For several threads."""
 
-    def __init__(self, directory: Path, name: str, spec: EpisodeSpec, max_bytes: int) -> None:
-        """Opens the arena `name`, which other processes may have filled. Too few bytes for a step make one that holds
-        nothing."""
+    def __init__(self, directory: Path | None, name: str, spec: EpisodeSpec, max_bytes: int) -> None:
+        """Opens the arena `name`, which other processes may have filled. Without a directory, or with too few bytes for
+        a step, it holds nothing."""
         self._spec = spec
         self._capacity = max(0, max_bytes - 2 * HEADER_BYTES * (1 + len(spec.fields))) // _row_bytes(spec)
         self._records_size = self._capacity // _STEPS_PER_RECORD + 2
         self._starts: dict[bytes, int] = {}  # content key -> start, also of some that are overwritten by now
         self._seen = self._live = 0  # records; entries of `_starts` when it was last tidied
-        self._file = self._open(directory, name) if self._capacity else None
+        self._file = self._open(directory, name) if directory and self._capacity else None
 
     def gather(
         self, keys: np.ndarray, to: np.ndarray, begin: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]

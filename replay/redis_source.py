@@ -1,161 +1,145 @@
-"""The learner's side: draws windows from what Redis stores, fetches and decodes the chunks that hold them."""
+"""The learner's side of the live replay: a run's shards as one source."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
-from itertools import chain
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
-import numpy as np
-
-from replay.cache import Arrays, ChunkCache
-from replay.codec import CorruptChunk, decode
+from replay.arena import Arena
+from replay.buffers import Allocate, BufferPool, plain_memory
+from replay.chunk_source import Away, ChunkSource
 from replay.config import ReplayConfig
-from replay.old_index import EpisodeIndex
+from replay.errors import ExperienceLost
+from replay.index import EpisodeIndex
+from replay.reach import News, Reach
 from replay.router import Router
-from replay.schema import Batch, ChunkId, Entry, Episode, EpisodeKey, EpisodeSpec, Window
-from replay.shard import Shard
-from replay.source import Split
-from replay.windows import WindowTable, gather, split_of
+from replay.schema import EpisodeSpec
+from replay.shared_file import private_directory
 
-_FETCH = 64  # chunks in one request: bounds the reply to some tens of megabytes
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
-
-class _Evicted(Exception):
-    """Chunks that the index named are gone; the index knows by now."""
+_WAIT_S = 0.1
 
 
-class RedisSource:
-    """Implements `Source` on a run's shards. Its methods may be called from several threads.
-
-    What it offers changes in `refresh` alone, but for one thing: chunks found evicted leave the index at once, and the
-    draw is repeated with the same key over what is left.
+class RedisSource(ChunkSource):
+    """Goes on while shards are away, with what it knows: draws whose chunks are in the arena, else draws from the other
+    shards alone. A shard that is away for `outage_s` ends this with TryAgain.
     """
 
-    def __init__(self, config: ReplayConfig, run: str, spec: EpisodeSpec, timeout_s: float = 60) -> None:
-        """Connects and reads the index. No command waits longer than `timeout_s` or `config.outage_s` for Redis.
+    def __init__(
+        self,
+        config: ReplayConfig,
+        run: str,
+        spec: EpisodeSpec,
+        timeout_s: float = 60,
+        refresh_every_s: float = 0.0,
+        allocate: Allocate = plain_memory,
+    ) -> None:
+        """Connects and reads the index. `outage_s` of the configuration is at most `timeout_s` here. Batches lie in
+        memory that `allocate` makes.
 
-        Raises TryAgain if it is away, BadInput if the run has another spec.
+        Raises TryAgain if a shard does not answer, BadInput if the run has another spec.
         """
-        self.spec = spec
-        self._valid_share = config.valid_share
-        self._router = Router(config, run, outage_s=min(timeout_s, config.outage_s))
-        self._router.register(spec)
-        self._indices: dict[Shard, EpisodeIndex] = {shard: EpisodeIndex() for shard in self._router.shards}
-        self._cache = ChunkCache(config.arena_bytes)
-        self._tables: dict[Split, WindowTable] = {}
-        self._tables_version = -1
-        self._lock = threading.RLock()
+        outage_s = min(timeout_s, config.outage_s)
+        self._router = Router(config, run, outage_s)
+        self._on_loss = config.on_loss
+        self._reaches = [Reach(n, s, config.connect_timeout_s, outage_s) for n, s in enumerate(self._router.shards)]
+        self._threads = ThreadPoolExecutor(len(self._reaches), "shard")
+        self._at_all(lambda reach: reach.begin(spec))
+        directory = private_directory(config.arena_dir) if config.arena_bytes else None
+        super().__init__(
+            spec,
+            EpisodeIndex(config.valid_share, config.sampling),
+            Arena(directory, run, spec, config.arena_bytes),
+            run,
+            BufferPool(allocate),
+            refresh_every_s,
+        )
         self.refresh()
 
-    def refresh(self) -> int:
-        """Reads what is new in the index and forgets what was evicted; returns the number of steps on offer."""
-        with self._lock:
-            for shard, index in self._indices.items():
-                for cursor, entry in shard.tail(index.cursor):
-                    index.add(cursor, entry)
-            self._forget_evicted()
-            return sum(sum(index.lengths().values()) for index in self._indices.values())
-
-    def episodes(self, split: Split) -> Sequence[EpisodeKey]:
-        """Keys, sorted."""
-        with self._lock:
-            return self._table(split).keys
-
-    def episode(self, key: EpisodeKey, fields: Sequence[str] | None = None) -> Episode:
-        """One episode, or the part of it that is stored so far; only `fields` if given. Raises KeyError."""
-        names = [f.name for f in self.spec.fields] if fields is None else fields
-        with self._lock:
-            while True:
-                parts = self._index(key).parts(key)
-                try:
-                    chunks = self._chunks(parts)
-                except _Evicted:
-                    continue
-                arrays = {name: np.concatenate([chunks[e.id][name] for e in parts]) for name in names}
-                return Episode(key=key, source=parts[0].source, policy_version=parts[0].policy_version, arrays=arrays)
-
-    def batch(
-        self,
-        key: tuple[int, ...],
-        batch_size: int,
-        length: int,
-        fields: Sequence[str] | None = None,
-        split: Split = "train",
-        *,
-        context: int = 0,
-        across: bool = False,
-    ) -> Batch:
-        """Arrays (batch_size, length, *shape); see `Source`. Raises LookupError if no episode is long enough."""
-        with self._lock:
-            while True:  # each turn has fewer chunks to offer, so it ends
-                windows = self._table(split).draw(key, batch_size, length)
-                covers = {w: self._index(w.key).covering(w) for w in windows}
-                try:
-                    chunks = self._chunks(chain.from_iterable(covers.values()))
-                except _Evicted:
-                    continue
-
-                pieces = {w: [(e.first_step, chunks[e.id]) for e in entries] for w, entries in covers.items()}
-                return gather(self.spec, windows, pieces.__getitem__, fields)
-
-    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
-        """Ignored: draws are uniform."""
-
     def close(self) -> None:
-        """Disconnects."""
+        """Disconnects. The arena goes with the last process that uses it."""
+        super().close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._router.close()
 
-    def _table(self, split: Split) -> WindowTable:
-        version = sum(index.version for index in self._indices.values())
-        if version != self._tables_version:
-            lengths = {k: n for index in self._indices.values() for k, n in index.lengths().items()}
-            sides: dict[Split, dict[EpisodeKey, int]] = {"train": {}, "valid": {}}
-            for key, steps in lengths.items():
-                sides[split_of(key, self._valid_share)][key] = steps
-            self._tables = {side: WindowTable(lengths) for side, lengths in sides.items()}
-            self._tables_version = version
-        return self._tables[split]
+    def _refresh(self) -> None:
+        """Reads what is new and forgets what was evicted; shards that are away stay as they are."""
+        for reach, news in zip(self._reaches, self._at_all(self._ask), strict=True):
+            self._learn(reach, news)
 
-    def _index(self, key: EpisodeKey) -> EpisodeIndex:
-        for index in self._indices.values():
-            if key in index:
-                return index
-        raise KeyError(f"episode {key} is not in the replay")
+    def _ask(self, reach: Reach) -> News | Away | ExperienceLost:
+        """Changes nothing: several of these run at once."""
+        try:
+            return reach.news(self._index.cursor(reach.number))
+        except (Away, ExperienceLost) as error:
+            return error
 
-    def _chunks(self, entries: Iterable[Entry]) -> dict[ChunkId, Arrays]:
-        """Decoded chunks from the cache or from Redis. Raises _Evicted if any is gone."""
-        chunks: dict[ChunkId, Arrays] = {}
-        missing: dict[Shard, list[Entry]] = {}
-        for entry in dict.fromkeys(entries):
-            cached = self._cache.get(entry.id)
-            if cached is not None:
-                chunks[entry.id] = cached
+    def _learn(self, reach: Reach, news: News | Away | ExperienceLost) -> None:
+        if isinstance(news, ExperienceLost):
+            self._lose(reach, news)
+        elif isinstance(news, News):
+            self._index.add_many(reach.number, news.entries)
+            self._index.drop_before(reach.number, news.oldest)
+
+    def _lose(self, reach: Reach, error: ExperienceLost) -> None:
+        """Goes on with what a shard has that lost experience, if the configuration allows that."""
+        if self._on_loss == "stop":
+            raise error
+        known = self._index.chunks
+        self._index.clear(reach.number)
+        others = self._index.chunks
+        try:
+            reach.epoch = reach.ask(lambda shard: shard.register(self.spec))
+            news = reach.news(0)
+        except Away:
+            return  # the next look finds the same
+        self._learn(reach, news)
+        left = self._index.chunks - others
+        _log.warning("%s Going on with %d chunks of it; %d were known.", error.message, left, known - others)
+
+    def _forget(self, refs: Sequence[int]) -> None:
+        """With these chunks all went that were older; or it is the shard that lost them."""
+        for number in {self._index.shard(ref) for ref in refs}:
+            news = self._ask(self._reaches[number])
+            self._learn(self._reaches[number], replace(news, entries=[]) if isinstance(news, News) else news)
+        super()._forget(refs)
+
+    def _bodies(self, refs: Sequence[int]) -> list[bytes | None]:
+        wanted: dict[int, list[int]] = {}
+        for ref in refs:
+            wanted.setdefault(self._index.shard(ref), []).append(ref)
+        ids = {number: [self._index.entry(ref).id for ref in some] for number, some in wanted.items()}
+
+        def fetch(reach: Reach) -> dict[int, bytes | None] | Away:
+            try:
+                bodies = reach.ask(lambda shard: shard.fetch(ids[reach.number]))
+            except Away as error:
+                return error
+            return dict(zip(wanted[reach.number], bodies, strict=True))
+
+        found: dict[int, bytes | None] = {}
+        away: list[Away] = []
+        for reply in self._at_all(fetch, [self._reaches[number] for number in ids]):
+            if isinstance(reply, Away):
+                away.append(reply)
             else:
-                shard = next(s for s, index in self._indices.items() if entry.episode_key in index)
-                missing.setdefault(shard, []).append(entry)
-        for shard, wanted in missing.items():
-            for i in range(0, len(wanted), _FETCH):
-                chunks |= self._fetch(shard, wanted[i : i + _FETCH])
-        return chunks
+                found |= reply
+        if away:
+            raise Away({number for one in away for number in one.shards}, away[0].reason)
+        return [found[ref] for ref in refs]
 
-    def _fetch(self, shard: Shard, entries: list[Entry]) -> dict[ChunkId, Arrays]:
-        bodies = shard.fetch([e.id for e in entries])
-        chunks = {}
-        for entry, body in zip(entries, bodies, strict=True):
-            if body is None:
-                self._indices[shard].drop(entry)
-                continue
-            chunk = decode(body, self.spec)
-            if (chunk.id, chunk.first_step, chunk.steps) != (entry.id, entry.first_step, entry.steps):
-                raise CorruptChunk(f"The body of chunk {entry.id} at {shard.name} is that of {chunk.id}.")
-            chunks[entry.id] = chunk.arrays
-            self._cache.put(entry.id, chunk.arrays)
-        if len(chunks) < len(entries):
-            self._forget_evicted()
-            raise _Evicted
-        return chunks
+    def _wait(self, away: Away) -> None:
+        time.sleep(_WAIT_S)
+        for number in away.shards:
+            self._reaches[number].hurry()
 
-    def _forget_evicted(self) -> None:
-        for shard, index in self._indices.items():
-            index.drop_before(shard.state().oldest)
+    def _at_all(self, do: Callable[[Reach], _T], reaches: Sequence[Reach] | None = None) -> list[_T]:
+        """For each shard, all at once."""
+        wanted = self._reaches if reaches is None else reaches
+        return [do(wanted[0])] if len(wanted) == 1 else list(self._threads.map(do, wanted))

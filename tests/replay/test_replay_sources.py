@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes, make_steps, write
 
-from replay.cache import ChunkCache
-from replay.codec import CorruptChunk
+from replay.codec import CorruptChunk, checksum_of, decode, encode
 from replay.config import ReplayConfig
 from replay.errors import BadInput
+from replay.loader import checked
 from replay.memory import MemorySource
-from replay.old_index import EpisodeIndex
 from replay.redis_source import RedisSource
-from replay.schema import ChunkId, Entry, Episode, EpisodeKey, Window
+from replay.schema import Chunk, ChunkId, Entry, Episode, EpisodeKey, Window
 from replay.windows import WindowTable, split_of
 from replay.writer import ReplayWriter
 
@@ -197,15 +197,75 @@ def test_readers_and_writers_at_once(redis_url: str, run: str) -> None:
     assert not failures
 
 
-def test_a_damaged_body_is_refused(filled: RedisSource, run: str, redis_url: str) -> None:
+@pytest.mark.parametrize("damage", ["rubbish", "another chunk", "other content", "a flipped bit"])
+def test_a_damaged_body_is_left_out(
+    filled: RedisSource, run: str, redis_url: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with the body: said once, counted, and training goes on with the other chunks."""
+    client, key = redis.Redis.from_url(redis_url), f"{{distwm:{run}}}:chunk:s/1/"
+    body = client.get(key + "0")
+    bad = {
+        "rubbish": b"rubbish",
+        "another chunk": client.get(key + "2"),
+        "other content": encode(replace(decode(body, SPEC), policy_version=7)),
+        "a flipped bit": body[:-9] + bytes([body[-9] ^ 1]) + body[-8:],
+    }
+    client.set(key + "0", bad[damage])
+    with pytest.raises(KeyError):
+        filled.episode(EpisodeKey("s", 1, 0))
+    assert filled.rejected == 1
+    assert caplog.text.count("damaged chunk is left out") == 1
+    assert EpisodeKey("s", 1, 0) not in [*filled.episodes("train"), *filled.episodes("valid")]
+    for step in range(20):
+        batch = filled.batch((step,), 8, 2)
+        for row, window in enumerate(batch.windows):
+            assert (batch.arrays["state"][row, :, 1] == window.key.episode).all()
+    filled.refresh()
+    assert filled.rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"run": "another"}, "belongs to run 'another'"),
+        ({"id": ChunkId("s", 1, 1)}, "is that of s/1/1"),
+        ({"first_step": 8}, "is that of"),
+        ({"episode": 1}, "is that of"),
+        ({"policy_version": 1}, "another one than the index names"),
+    ],
+)
+def test_a_body_must_be_what_the_index_names(change: dict, reason: str) -> None:
+    chunk = Chunk(
+        id=ChunkId("s", 1, 0),
+        episode=0,
+        first_step=0,
+        policy_version=0,
+        source="x",
+        spec_hash=SPEC.hash,
+        run="run",
+        arrays=make_steps(8),
+    )
+    fields = {n: getattr(chunk, n) for n in ("id", "episode", "first_step", "steps", "source", "policy_version")}
+    entry = Entry(**fields, checksum=checksum_of(encode(chunk)))
+    assert (checked(entry, encode(chunk), SPEC, "run")["state"] == chunk.arrays["state"]).all()
+    body = encode(replace(chunk, **change))
+    if "policy_version" not in change:
+        entry = replace(entry, checksum=checksum_of(body))
+    with pytest.raises(CorruptChunk, match=reason):
+        checked(entry, body, SPEC, "run")
+
+
+def test_a_batch_goes_on_without_damaged_chunks(filled: RedisSource, run: str, redis_url: str) -> None:
+    """Half of the bodies are bad: batches are drawn from the other half."""
     client = redis.Redis.from_url(redis_url)
-    client.set(f"{{distwm:{run}}}:chunk:s/1/0", b"rubbish")
-    with pytest.raises(CorruptChunk):
-        filled.episode(EpisodeKey("s", 1, 0))
-    other = client.get(f"{{distwm:{run}}}:chunk:s/1/2")
-    client.set(f"{{distwm:{run}}}:chunk:s/1/0", other)
-    with pytest.raises(CorruptChunk, match="is that of"):
-        filled.episode(EpisodeKey("s", 1, 0))
+    for seq in range(0, 30, 2):
+        client.set(f"{{distwm:{run}}}:chunk:s/1/{seq}", b"rubbish", xx=True)
+    for step in range(20):
+        batch = filled.batch((step,), 8, 4)
+        for row, window in enumerate(batch.windows):
+            assert (batch.arrays["state"][row, :, 1] == window.key.episode).all()
+            assert (batch.arrays["state"][row, :, 0] == np.arange(window.start, window.start + 4)).all()
+    assert 5 < filled.rejected <= 15
 
 
 def test_memory_refuses_what_does_not_fit() -> None:
@@ -226,48 +286,3 @@ def test_memory_refuses_what_does_not_fit() -> None:
                 )
             ],
         )
-
-
-def indexed(seq: int, first_step: int, steps: int = 8, episode: int = 0) -> Entry:
-    return Entry(
-        id=ChunkId("s", 1, seq),
-        episode=episode,
-        first_step=first_step,
-        steps=steps,
-        source="x",
-        policy_version=0,
-        checksum=0,
-    )
-
-
-def test_a_gap_ends_an_episode() -> None:
-    index, key = EpisodeIndex(), EpisodeKey("s", 1, 0)
-    for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(3, 24), indexed(4, 32)]):
-        index.add(number, entry)
-    assert index.lengths() == {key: 16}
-    assert [e.id.seq for e in index.covering(Window(key=key, start=7, length=2))] == [0, 1]
-    assert [e.id.seq for e in index.covering(Window(key=key, start=8, length=8))] == [1]
-    assert index.cursor == 3
-    index.drop(indexed(1, 8))
-    assert index.lengths() == {key: 8}
-
-
-def test_an_episode_without_its_beginning_is_gone() -> None:
-    index = EpisodeIndex()
-    for number, entry in enumerate([indexed(0, 0), indexed(1, 8), indexed(2, 0, episode=1)]):
-        index.add(number, entry)
-    index.drop_before(1)
-    assert index.lengths() == {EpisodeKey("s", 1, 1): 8}
-    index.drop_before(None)
-    assert index.lengths() == {}
-
-
-@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 500))
-def test_the_cache_keeps_its_bound(ids: list[int], max_bytes: int) -> None:
-    cache = ChunkCache(max_bytes)
-    for number in ids:
-        arrays = {"a": np.zeros(10 * number + 1, np.uint8)}
-        cache.put(ChunkId("s", 1, number), arrays)
-        assert cache.bytes <= max_bytes
-        found = cache.get(ChunkId("s", 1, number))
-        assert (found is not None) == (len(arrays["a"]) <= max_bytes)
