@@ -142,7 +142,7 @@ class Shard:
         """What a reader compares with what it knows, in one round trip."""
 
         def command(r: Any) -> list[Any]:
-            pipe = r.pipeline()
+            pipe = r.pipeline(transaction=False)  # a transaction is refused where memory is full, even to readers
             pipe.get(self._key("epoch"))
             pipe.hget(self._key("counters"), "inserted_chunks")
             pipe.xrange(self._key("index"), "-", "+", 1)
