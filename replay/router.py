@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from replay.address import addresses
@@ -22,6 +24,7 @@ from replay.schema import EpisodeSpec
 from replay.shard import Shard
 
 _T = TypeVar("_T")
+_COUNT_S = 1.0  # between looks at what other shards count
 
 
 class Router:
@@ -37,6 +40,8 @@ class Router:
         outage = config.outage_s if outage_s is None else outage_s
         self.shards = tuple(Shard(u, run, min(config.connect_timeout_s, outage), outage) for u in urls)
         self.max_bytes = config.max_bytes // len(self.shards)  # of each shard
+        self._inserted: dict[Shard, int] = {}  # steps, at the last look
+        self._counted_s = -_COUNT_S
         self._durability = config.durability
         self.epochs: dict[Shard, str] = {}  # of the shards that answered `register`
 
@@ -60,6 +65,17 @@ class Router:
             if all(begun):  # else another writer took the number meanwhile
                 life = Life(stream=stream, incarnation=incarnation, token=token, epoch=self.epochs[home])
                 return home, life
+
+    def inserted_elsewhere(self, shard: Shard) -> int:
+        """Steps inserted on the other shards, as of the last second; a dead shard's as of when it last answered."""
+        now = time.monotonic()
+        if len(self.shards) > 1 and now - self._counted_s >= _COUNT_S:
+            self._counted_s = now
+            for other in self.shards:
+                if other is not shard and other.away_since is None:
+                    with suppress(TryAgain):
+                        self._inserted[other] = other.counters(patience_s=0).get("inserted_steps", 0)
+        return sum(steps for other, steps in self._inserted.items() if other is not shard)
 
     def close(self) -> None:
         for shard in self.shards:

@@ -179,13 +179,13 @@ class Shard:
         keys = [self._key(f"chunk:{i}") for i in ids]
         return self._call(f"fetching {len(keys)} chunks", lambda r: r.mget(keys)) if keys else []
 
-    def counters(self) -> dict[str, int]:
+    def counters(self, patience_s: float | None = None) -> dict[str, int]:
         """steps, bytes, chunks, episodes, inserted_steps, inserted_chunks; and streams."""
 
         def command(r: Any) -> tuple[dict[bytes, bytes], int]:
             return r.hgetall(self._key("counters")), r.hlen(self._key("incarnations"))
 
-        counted, streams = self._call("reading the counters", command)
+        counted, streams = self._call("reading the counters", command, patience_s)
         return {name.decode(): int(value) for name, value in counted.items()} | {"streams": int(streams)}
 
     def draw(self, consumer: str, total: int, pace: Pace) -> None:

@@ -1,11 +1,11 @@
-"""A writer's queue on disk: chunks that wait for a server that is away. A file each, oldest first.
+"""A writer's queue on disk: chunks that wait for a server that is away. A file each (sealed.py), oldest first.
 
     <spool_dir>/<run>-<epoch>/<stream>/<incarnation>-<token>/<sequence number>.chunk
     <spool_dir>/corrupt/...                                  what could not be read, for a person to look at
 
-A file is a magic number, the length and the CRC-32 of a msgpack header, the header and the body. It is written under
-another name first, so a file of this name is whole. Files survive the process, not a power cut: nothing in here was
-acknowledged. A directory belongs to the process that holds the lock in it; those of dead processes can be adopted.
+A file is written under another name first, so a file of this name is whole. Files survive the process, not a power cut:
+nothing in here was acknowledged. A directory belongs to the process that holds the lock in it; those of dead processes
+can be adopted.
 """
 
 from __future__ import annotations
@@ -15,35 +15,18 @@ import fcntl
 import hashlib
 import logging
 import os
-import struct
 import tempfile
 import threading
-import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import quote
 
-import msgpack
-
-from replay.codec import CorruptChunk, verify
-from replay.schema import ChunkId, Entry
+from replay.codec import CorruptChunk
+from replay.sealed import Sealed, pack, unpack
 
 _log = logging.getLogger(__name__)
-_PREFIX = struct.Struct("<4sII")
-_MAGIC = b"DWQ1"
-_MAX_HEADER_BYTES = 2**16
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A chunk on its way: a retry sends the very same bytes."""
-
-    entry: Entry
-    body: bytes
-    ends_episode: bool
 
 
 def spool_root(spool_dir: str) -> Path:
@@ -100,7 +83,7 @@ class Spool:
 
     def add(self, sealed: Sealed) -> bool:
         """False if there is no room, in the budget or on the disk."""
-        data = _pack(sealed)
+        data = pack(sealed)
         size = sum(len(part) for part in data)
         if self.bytes + size > self.max_bytes:
             return False
@@ -122,7 +105,7 @@ class Spool:
         while self._files:
             path = self._path(self._files[0][0])
             try:
-                return _unpack(path.read_bytes())
+                return unpack(path.read_bytes())
             except (CorruptChunk, OSError) as error:
                 self._set_aside(path, error)
         return None
@@ -200,41 +183,3 @@ def leftovers(stream: Path) -> Iterator[tuple[int, str, Spool]]:
         incarnation, _, token = directory.name.partition("-")
         if incarnation.isdigit() and (spool := Spool.adopt(directory)):
             yield int(incarnation), token, spool
-
-
-def _pack(sealed: Sealed) -> list[bytes]:
-    e = sealed.entry
-    values = [e.id.stream, e.id.incarnation, e.id.seq, e.episode, e.first_step, e.steps]
-    values += [e.source, e.policy_version, e.checksum, sealed.ends_episode]
-    header = msgpack.packb(values)
-    return [_PREFIX.pack(_MAGIC, len(header), zlib.crc32(header)) + header, sealed.body]
-
-
-_TYPES = [str, int, int, int, int, int, str, int, int, bool]
-
-
-def _unpack(data: bytes) -> Sealed:
-    """Raises CorruptChunk."""
-    if len(data) < _PREFIX.size:
-        raise CorruptChunk(f"It is cut short: {len(data)} bytes.")
-    magic, length, checksum = _PREFIX.unpack_from(data)
-    header = data[_PREFIX.size : _PREFIX.size + min(length, _MAX_HEADER_BYTES)]
-    if magic != _MAGIC or len(header) != length or zlib.crc32(header) != checksum:
-        raise CorruptChunk("Its header is damaged.")
-    values: Any = msgpack.unpackb(header)
-    if [type(v) for v in values] != _TYPES:
-        raise CorruptChunk("Its header is of another version.")
-    stream, incarnation, seq, episode, first_step, steps, source, version, checksum, ends = values
-    body = data[_PREFIX.size + length :]
-    if verify(body) != checksum:
-        raise CorruptChunk("Its body is another chunk's.")
-    entry = Entry(
-        id=ChunkId(stream, incarnation, seq),
-        episode=episode,
-        first_step=first_step,
-        steps=steps,
-        source=source,
-        policy_version=version,
-        checksum=checksum,
-    )
-    return Sealed(entry, body, ends)

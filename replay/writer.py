@@ -2,78 +2,119 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
 from replay.check import check_array, check_names
-from replay.codec import checksum_of, encode
-from replay.commit import Claim
+from replay.commit import Life
 from replay.config import ReplayConfig
-from replay.errors import BadInput
+from replay.errors import BadInput, ExperienceLost
+from replay.limiter import Limiter
+from replay.outbox import Outbox, Tally
+from replay.rescue import rescue
 from replay.router import Router
-from replay.schema import Chunk, ChunkId, Entry, EpisodeSpec
+from replay.schema import Chunk, ChunkId, EpisodeSpec
+from replay.sealed import seal
+from replay.spool import Spool, leftovers, spool_root, stream_directory
 
+_log = logging.getLogger(__name__)
 _MEND = "Give each episode as records from is_first to is_last, aligned as replay/schema.py says."
 
 
 class ReplayWriter:
     """Writes the episodes of one environment, one after the other. Not for several threads at once.
 
-    If this process dies, at most the records since the last acknowledgement are lost: less than a chunk while Redis
-    answers. After a TryAgain nothing is lost: what waits goes out at the next call, under the same ids.
+    While Redis answers, a chunk is acknowledged before `add` returns. While it is away, `add` goes on at once: chunks
+    wait on the disk, up to `config.spool_bytes`, and are sent in order when Redis is back. If this process dies, at
+    most the records since the last chunk are lost: the next writer of the stream on this machine sends what waits.
+
+    If the server comes back without chunks that it had acknowledged, `add` raises ExperienceLost, or with
+    `config.on_loss` = continue begins a new life of the stream: episodes that were never acknowledged go there; one
+    whose beginning is lost is dropped, up to its end. `lost_chunks` counts both.
     """
 
     def __init__(self, config: ReplayConfig, run: str, stream: str, spec: EpisodeSpec) -> None:
-        """Connects and starts a life of the stream. Raises TryAgain, or BadInput if the run has another spec."""
+        """Connects and starts a life of the stream. Raises BadInput if the run has another spec, TryAgain if no server
+        answers within `connect_timeout_s`."""
+        Limiter(config.limiter).check(config.chunk_steps)
+        self._config, self._run, self._stream, self._spec = config, run, stream, spec
         self._router = Router(config, run)
         self._router.register(spec)
-        self._shard, self._life = self._router.begin_life(stream)
-        self._config, self._run, self._stream, self._spec = config, run, stream, spec
-        self.incarnation = self._life.incarnation
-        self.acknowledged = 0  # steps
-        self.episodes = 0  # complete and acknowledged
+        self._tally, self.lost_chunks, self._newest = Tally(), 0, 0  # _newest: life of this writer
+        self._earlier = list(self._adopt())
+        self._room = config.spool_bytes - sum(box.waiting_bytes for box in self._earlier)
+        self._outbox = self._begin_life(self._tally)
         self._rows = {f.name: np.zeros((config.chunk_steps, *f.shape), f.dtype) for f in spec.fields}
         self._filled = 0  # records in `_rows`
         self._actor: tuple[str, int] = ("", 0)  # who acted in `_rows`: source, policy version
         self._seq, self._episode, self._step = 0, -1, 0  # of the next chunk; current; records of it so far
         self._open = False  # whether an episode waits for its is_last
-        self._sealed: deque[tuple[Entry, bytes, bool]] = deque()  # not yet acknowledged; ends an episode?
+        self._orphan = False  # whether the current episode has lost its beginning
+
+    @property
+    def incarnation(self) -> int:
+        """The number of the stream's life. Grows when a server has lost experience and the writer goes on."""
+        return self._outbox.life.incarnation
+
+    @property
+    def acknowledged(self) -> int:
+        """Steps, of this writer's own records."""
+        return self._tally.steps
+
+    @property
+    def episodes(self) -> int:
+        """Complete and acknowledged."""
+        return self._tally.episodes
+
+    @property
+    def waiting_chunks(self) -> int:
+        """Sealed and not acknowledged yet, those of earlier lives included."""
+        return self._outbox.waiting_chunks + sum(box.waiting_chunks for box in self._earlier)
 
     def add(self, step: Mapping[str, np.ndarray], *, source: str, policy_version: int) -> None:
         """One record. Commits when a chunk is full, at the end of an episode, and when another policy takes over.
 
-        Raises BadInput, naming the field, for a record that does not fit the spec or breaks the order of an episode: it
-        is not taken. Raises TryAgain if Redis stays away: the record is taken and goes out with a later call.
+        Raises BadInput, naming the field, for a record that does not fit the spec or breaks the order of an episode;
+        TryAgain when Redis is away for `outage_s` and nothing more can wait on the disk, or when the limiter holds the
+        stream for `limiter.stall_s`. Then the record is not taken: it may be given again.
         """
         is_first, is_last = self._check(step)
         if policy_version < 0:
             raise BadInput(f"Stream {self._stream!r} has policy version {policy_version}.", "Count versions from 0.")
+        self._sending(lambda: self._outbox.await_room())
         actor = (source, int(policy_version))
         if self._filled and (is_first or self._actor != actor):
             self._seal()
         if is_first:
-            self._episode, self._step = self._episode + 1, 0
+            self._episode, self._step, self._orphan = self._episode + 1, 0, False
         for name, rows in self._rows.items():
             rows[self._filled] = step[name]
         self._actor = actor
         self._filled, self._step, self._open = self._filled + 1, self._step + 1, not is_last
         if is_last or self._filled == self._config.chunk_steps:
             self._seal()
-        self._send()
 
     def flush(self) -> None:
-        """Commits what is there, even a part of a chunk."""
+        """Commits what is there, even a part of a chunk, and waits until all is acknowledged. Raises TryAgain if Redis
+        acknowledges nothing for `outage_s`: what waits goes on waiting."""
         if self._filled:
             self._seal()
-        self._send()
+        self._sending(lambda: self._outbox.flush())
+        for box in list(self._earlier):
+            if not box.away:  # a server that holds no life of ours holds nobody up
+                self._finish_earlier(box)
 
     def close(self) -> None:
         """Flushes and disconnects."""
         try:
             self.flush()
         finally:
+            for box in (*self._earlier, self._outbox):
+                box.close()
             self._router.close()
 
     def _check(self, step: Mapping[str, np.ndarray]) -> tuple[bool, bool]:
@@ -94,35 +135,81 @@ class ReplayWriter:
     def _seal(self) -> None:
         """Freezes the rows as a chunk: a retry must send the very same steps, for it may have arrived already."""
         source, version = self._actor
-        first_step = self._step - self._filled
+        if self._orphan:
+            self.lost_chunks, self._filled = self.lost_chunks + 1, 0
+            return
         chunk = Chunk(
             id=ChunkId(self._stream, self.incarnation, self._seq),
             episode=self._episode,
-            first_step=first_step,
+            first_step=self._step - self._filled,
             policy_version=version,
             source=source,
             spec_hash=self._spec.hash,
             run=self._run,
             arrays={name: rows[: self._filled] for name, rows in self._rows.items()},
         )
-        body = encode(chunk, self._config.codec)
-        entry = Entry(
-            id=chunk.id,
-            episode=chunk.episode,
-            first_step=first_step,
-            steps=chunk.steps,
-            source=source,
-            policy_version=version,
-            checksum=checksum_of(body),
-        )
-        self._sealed.append((entry, body, not self._open))
+        self._outbox.put(seal(chunk, self._config.codec, ends_episode=not self._open))
         self._seq, self._filled = self._seq + 1, 0
+        with suppress(ExperienceLost):  # the next call says so, before it takes a record
+            self._outbox.move()
 
-    def _send(self) -> None:
-        """Commits the sealed chunks in order."""
-        while self._sealed:
-            entry, body, ends_episode = self._sealed[0]
-            self._shard.commit(entry, body, self._router.max_bytes, Claim(life=self._life))
-            self._sealed.popleft()
-            self.acknowledged += entry.steps
-            self.episodes += ends_episode
+    def _sending(self, act: Callable[[], None]) -> None:
+        while True:
+            try:
+                return act()
+            except ExperienceLost as error:
+                if self._config.on_loss == "stop":
+                    raise
+                self._begin_again(error)
+
+    def _begin_again(self, error: ExperienceLost) -> None:
+        """A new life, for the server does not know this one any more."""
+        self._router.register(self._spec)
+        old, new = self._outbox, self._begin_life(self._tally)
+        rescued = rescue(old, new, self._spec, self._config.codec)
+        old.close()
+        self.lost_chunks += error.chunks + rescued.dropped
+        _log.warning(
+            "%s Stream %s goes on as life %d: %d waiting chunks come along, %d without their beginning do not.",
+            *(error.message, self._stream, new.life.incarnation, rescued.chunks, rescued.dropped),
+        )
+        under_way = self._open or self._filled > 0
+        self._orphan = under_way and self._episode not in rescued.episodes and self._step > self._filled
+        self._episode = rescued.episodes.get(self._episode, len(rescued.episodes) - (not under_way))
+        self._outbox, self._seq = new, rescued.chunks
+
+    def _begin_life(self, tally: Tally) -> Outbox:
+        shard, life = self._router.begin_life(self._stream, above=self._newest)
+        self._newest = life.incarnation
+        directory = self._spool_directory(life.epoch) / f"{life.incarnation}-{life.token}"
+        return Outbox(self._config, self._router, shard, life, Spool(directory, self._room), tally)
+
+    def _adopt(self) -> Iterator[Outbox]:
+        """What earlier lives of the stream, of dead processes of this machine, have left on the disk."""
+        for shard, epoch in self._router.epochs.items():
+            for incarnation, token, spool in leftovers(self._spool_directory(epoch)):
+                life = Life(stream=self._stream, incarnation=incarnation, token=token, epoch=epoch)
+                box = Outbox(self._config, self._router, shard, life, spool)
+                _log.info("Life %d of stream %s left %d chunks.", incarnation, self._stream, box.waiting_chunks)
+                box.move()
+                yield box
+
+    def _finish_earlier(self, box: Outbox) -> None:
+        self._earlier.remove(box)
+        try:
+            box.flush()
+        except ExperienceLost as error:
+            if self._config.on_loss == "stop":
+                self._earlier.append(box)
+                raise
+            new = self._begin_life(Tally())
+            rescued = rescue(box, new, self._spec, self._config.codec)
+            self.lost_chunks += error.chunks + rescued.dropped
+            self._earlier.append(new)
+        except BaseException:
+            self._earlier.append(box)
+            raise
+        box.close()
+
+    def _spool_directory(self, epoch: str) -> Path:
+        return stream_directory(spool_root(self._config.spool_dir), self._run, epoch, self._stream)

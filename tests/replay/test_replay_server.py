@@ -69,6 +69,7 @@ def test_a_writer_outlives_a_restart_of_the_server(served: Make) -> None:
     back = threading.Timer(0.5, lambda: served().start())
     back.start()
     write(writer, make_steps(20, seed=1))
+    writer.flush()
     back.join()
     assert writer.acknowledged == 40
     assert RedisSource(config, "r", SPEC).refresh() == 40
