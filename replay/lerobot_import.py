@@ -1,0 +1,112 @@
+"""Reads LeRobot data sets of version 3: ours exactly, others by rules. What is damaged is named; the rest is read."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from replay.check import check_spec
+from replay.episodes import NamedEpisode, Unreadable, check_episode
+from replay.errors import BadInput
+from replay.lerobot_files import ERRORS, EpisodeRow, FrameFile, read_episodes, read_info, read_tasks
+from replay.lerobot_layout import ForeignLayout, Layout, OwnLayout, inside
+from replay.lerobot_tables import BadColumn
+from replay.lerobot_video import BadVideo
+
+
+class LeRobotReader:
+    """Implements `Reader`. One episode and one row group of frames are in memory at a time."""
+
+    def __init__(self, directory: Path, rename: Mapping[str, str] | None = None) -> None:
+        """`rename` gives columns of a foreign data set other field names, see ForeignLayout.
+
+        Raises BadInput if there is no data set, or none that we can use.
+        """
+        self.directory = Path(directory).resolve()
+        info = read_info(self.directory)
+        tasks = read_tasks(self.directory)
+        self._rows, self._wrong = read_episodes(self.directory, info)
+        try:
+            self._layout: Layout = (
+                OwnLayout(info) if "distwm" in info else ForeignLayout(self.directory, info, tasks, rename or {})
+            )
+        except ERRORS as error:
+            raise BadInput(f"{self.directory}/meta/info.json cannot be used: {error}.", "Restore the file.") from error
+        self.spec = self._layout.spec
+        check_spec(self.spec)
+        self.episodes = len(self._rows)
+        self.origin: dict[str, Any] = {
+            "format": "lerobot",
+            "path": str(self.directory),
+            "fps": info["fps"],
+            "robot_type": info.get("robot_type"),
+            "tasks": [tasks[number] for number in sorted(tasks)],
+            "rename": dict(rename or {}),
+        }
+
+    def read(self, skip: Container[str] = ()) -> Iterator[NamedEpisode | Unreadable]:
+        """Every episode whose name is not in `skip`, in the order of their numbers."""
+        for reason in self._wrong:
+            yield Unreadable(name=reason.partition(":")[0], reason=reason)
+        first: dict[str, int] = {}
+        for row in self._rows:
+            first[row.file] = min(first.get(row.file, row.begin), row.begin)
+        try:
+            for file, rows in groupby(self._rows, key=lambda row: row.file):
+                if wanted := [row for row in rows if self._layout.name(row) not in skip]:
+                    yield from self._of_file(file, wanted, first[file])
+        finally:
+            self._layout.close()
+
+    def _of_file(self, file: str, rows: list[EpisodeRow], first: int) -> Iterator[NamedEpisode | Unreadable]:
+        try:
+            frames = FrameFile(inside(self.directory, file))
+        except ERRORS as error:
+            for row in rows:
+                yield Unreadable(name=self._layout.name(row), reason=f"{self.directory / file}: {brief(error)}")
+            return
+        try:
+            for row in rows:
+                yield self._episode(frames, row, row.begin - first)
+        finally:
+            frames.close()
+
+    def _episode(self, frames: FrameFile, row: EpisodeRow, begin: int) -> NamedEpisode | Unreadable:
+        where = f"{frames.path}, rows {begin} to {begin + row.length - 1}"
+        try:
+            table = frames.read(begin, begin + row.length)
+            _check_frames(table, row)
+            episode = self._layout.episode(row, table)
+            check_episode(self.spec, episode)
+            return episode
+        except BadColumn as error:
+            place = where if error.row is None else f"{frames.path}, row {begin + error.row}"
+            return Unreadable(name=self._layout.name(row), reason=f"{place}: {error}")
+        except BadVideo as error:
+            return Unreadable(name=self._layout.name(row), reason=str(error))
+        except BadInput as error:
+            return Unreadable(name=self._layout.name(row), reason=f"{where}: {error.message}")
+        except ERRORS as error:
+            return Unreadable(name=self._layout.name(row), reason=f"{where}: {brief(error)}")
+
+
+def brief(error: Exception) -> str:
+    """One line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _check_frames(table: pa.Table, row: EpisodeRow) -> None:
+    """Raises BadColumn if these are the frames of another episode."""
+    for column, wanted in (
+        ("episode_index", np.full(row.length, row.number)),
+        ("frame_index", np.arange(row.length)),
+    ):
+        found = np.asarray(table[column].to_numpy())
+        if len(wrong := np.flatnonzero(found != wanted)):
+            at = wrong[0]
+            raise BadColumn(column, int(at), f"it is {found[at]}, not {wanted[at]}")
