@@ -82,15 +82,8 @@ def verdict(reply: list[int], entry: Entry, pace: Pace | None, server: str, clai
 
 
 def _lost(chunk: ChunkId, server: str, found: int, last: int, acknowledged: int) -> ExperienceLost:
-    life = f"{chunk.stream}/{chunk.incarnation}"
-    said = (
-        "came back empty",
-        "came back with another data set",
-        f"came back with older data: the last chunk that it knows of life {life} is {last}, not {acknowledged}",
-    )[found]
-    error = ExperienceLost(
-        f"Redis at {server} {said}. {acknowledged - last} chunks of life {life} that it had acknowledged are gone.",
-        LOSS_MEND,
-    )
-    error.chunks = acknowledged - last
+    life, gone = f"{chunk.stream}/{chunk.incarnation}", acknowledged - last
+    said = ("came back empty", "came back with another data set", "came back with older data")[found]
+    error = ExperienceLost(f"Redis at {server} {said}: {gone} acknowledged chunks of life {life} are gone.", LOSS_MEND)
+    error.chunks = gone
     return error

@@ -195,21 +195,24 @@ class ReplayWriter:
                 yield box
 
     def _finish_earlier(self, box: Outbox) -> None:
-        self._earlier.remove(box)
+        """Waits until an earlier life's chunks are acknowledged, in a new life if the server lost that one."""
         try:
             box.flush()
         except ExperienceLost as error:
             if self._config.on_loss == "stop":
-                self._earlier.append(box)
                 raise
-            new = self._begin_life(Tally())
-            rescued = rescue(box, new, self._spec, self._config.codec)
-            self.lost_chunks += error.chunks + rescued.dropped
-            self._earlier.append(new)
-        except BaseException:
-            self._earlier.append(box)
-            raise
+            box = self._renew_earlier(box, error)
+            box.flush()
+        self._earlier.remove(box)
         box.close()
+
+    def _renew_earlier(self, old: Outbox, error: ExperienceLost) -> Outbox:
+        new = self._begin_life(Tally())
+        rescued = rescue(old, new, self._spec, self._config.codec)
+        self.lost_chunks += error.chunks + rescued.dropped
+        self._earlier[self._earlier.index(old)] = new
+        old.close()
+        return new
 
     def _spool_directory(self, epoch: str) -> Path:
         return stream_directory(spool_root(self._config.spool_dir), self._run, epoch, self._stream)

@@ -1,4 +1,4 @@
-"""While Redis is away chunks wait on the disk: bounded, in order, whole, and for whoever comes after a killed writer."""
+"""While Redis is away chunks wait on the disk: bounded, in order, whole, and for whoever follows a killed writer."""
 
 from __future__ import annotations
 
