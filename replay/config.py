@@ -33,6 +33,7 @@ class SamplingConfig:
     priority_exponent: float = 0.6  # alpha of prioritised draws: 0 is uniform, 1 in proportion to the priority
     weight_exponent: float = 0.4  # beta of the weights that undo them: 1 undoes them wholly
     online_share: float = 0.0  # of each batch: windows that end in the newest steps, each new step seen once
+    latest_steps: int = 0  # draw from this many of the newest steps alone, to a chunk; 0 = from all
 
     def __post_init__(self) -> None:
         _check(
@@ -43,6 +44,8 @@ class SamplingConfig:
                 ("priority_exponent", 0 <= self.priority_exponent <= 1, "in [0, 1]"),
                 ("weight_exponent", 0 <= self.weight_exponent <= 1, "in [0, 1]"),
                 ("online_share", 0 <= self.online_share <= 1, "in [0, 1]"),
+                ("latest_steps", self.latest_steps >= 0, "0 or more"),
+                ("latest_steps", not self.latest_steps or self.kind == "uniform", "of 0 where draws are prioritised"),
             ],
         )
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from replay.config import SamplingConfig
 from replay.draws import Drawn
 from replay.rows import POSITION, POSITION_BITS, Rows, Stretch, grown
-from replay.sampler import Sampler
-from replay.schema import ChunkId, Entry, EpisodeKey
+from replay.sampler import Kind, Sampler
+from replay.schema import ChunkId, Entry, EpisodeKey, Window
 from replay.source import Split
 from replay.windows import split_of
 
@@ -30,7 +30,6 @@ class EpisodeIndex:
         self.steps = self.chunks = 0  # on offer
         self._valid_share = valid_share
         self._rows = Rows()
-        self._lives: dict[tuple[str, int], Stretch] = {}
         self._cursors: dict[int, int] = {}
         self._sources: dict[str, int] = {}  # label -> number
         self._names: list[str] = []  # the labels by number
@@ -54,7 +53,7 @@ class EpisodeIndex:
             return
         self._cursors[shard] = cursor
         name = (entry.id.stream, entry.id.incarnation)
-        life = self._lives.get(name)
+        life = self._rows.named.get(name)
         if life is None:
             if entry.first_step or entry.steps < 1:
                 return  # its beginning is gone
@@ -66,6 +65,8 @@ class EpisodeIndex:
             source = self._source(entry.source)
         if entry.first_step == 0:
             life.group = 2 * source + (split_of(entry.episode_key, self._valid_share) == "valid")
+        if self._sampler.queues:
+            self._sampler.arrived(life.number, life.tail, entry)
         life.seq, life.episode, life.reach = entry.id.seq, entry.episode, entry.first_step + entry.steps
         place = (cursor, entry.checksum, life.number, life.seq, entry.episode, entry.first_step, entry.steps)
         self._rows.append(life, (*place, entry.policy_version, source, life.group))
@@ -75,18 +76,18 @@ class EpisodeIndex:
     def drop_before(self, shard: int, cursor: int) -> None:
         """Forgets what was evicted: all entries of the shard with smaller cursors."""
         cursors = self._rows.table["cursor"]
-        for life in [x for x in self._lives.values() if x.shard == shard and cursors[x.head + x.offset] < cursor]:
+        for life in [x for x in self._rows.named.values() if x.shard == shard and cursors[x.head + x.offset] < cursor]:
             first = bisect_left(cursors, cursor, life.head + life.offset, life.tail + life.offset)
             self._drop_head(life, first - life.offset)
 
     def drop(self, ref: int) -> None:
         """Ends the episode of a chunk in front of it; nothing if the chunk is gone already."""
-        place = self._find(ref)
-        if place is None:
+        row = self._rows.row(ref)
+        if row < 0:
             return
-        life, row = place
+        life = self._rows.life_of(row)
         episode = int(self._rows.table["episode"][row])
-        end = self._episode(life, episode)[1]
+        end = self._rows.episode(life.key(episode))[1]
         if episode == life.episode:
             life.reach = -1
         self._forget_rows(row, end)
@@ -96,7 +97,7 @@ class EpisodeIndex:
 
     def clear(self, shard: int) -> None:
         """Forgets all that came from a shard, its cursor too."""
-        for life in [x for x in self._lives.values() if x.shard == shard]:
+        for life in [x for x in self._rows.named.values() if x.shard == shard]:
             self._drop_head(life, life.tail)
         self._cursors.pop(shard, None)
 
@@ -108,20 +109,18 @@ class EpisodeIndex:
 
     def refs(self, key: EpisodeKey) -> list[int]:
         """The chunks of an episode, in order. Raises KeyError if it is not on offer."""
-        life = self._lives.get((key.stream, key.incarnation))
-        if life is not None:
-            begin, end = self._episode(life, key.episode)
-            alive = begin + np.flatnonzero(self._rows.table["steps"][begin:end])
-            if len(alive):
-                return (alive - life.offset | life.number << POSITION_BITS).tolist()
-        raise KeyError(f"episode {key} is not in the replay")
+        begin, end = self._rows.episode(key)
+        rows = begin + np.flatnonzero(self._rows.table["steps"][begin:end])
+        if not len(rows):
+            raise KeyError(f"episode {key} is not in the replay")
+        return self._rows.refs(rows).tolist()
 
     def entry(self, ref: int) -> Entry:
         """What was added. Raises KeyError if the chunk is gone."""
-        life, row = self._place(ref)
+        row = self._row(ref)
         _, checksum, _, seq, episode, first_step, steps, version, source, _ = self._rows.table[row].item()
         return Entry(
-            id=ChunkId(*life.name, seq),
+            id=ChunkId(*self._rows.life_of(row).name, seq),
             episode=episode,
             first_step=first_step,
             steps=steps,
@@ -132,11 +131,11 @@ class EpisodeIndex:
 
     def shard(self, ref: int) -> int:
         """The shard of a chunk. Raises KeyError if the chunk is gone."""
-        return self._place(ref)[0].shard
+        return self._rows.life_of(self._row(ref)).shard
 
     def cursor_of(self, ref: int) -> int:
         """The cursor that a chunk was added with. Raises KeyError if the chunk is gone."""
-        return int(self._rows.table["cursor"][self._place(ref)[1]])
+        return int(self._rows.table["cursor"][self._row(ref)])
 
     def keys128(self, refs: np.ndarray) -> np.ndarray:
         """(n, 2) uint64 that name the content of chunks on offer: hashes of their ids and checksums, equal in every
@@ -160,13 +159,34 @@ class EpisodeIndex:
     ) -> Drawn:
         """Draws a batch, see `Source.batch`: of episodes that began with one of these `labels` (None: all), leaving out
         the lives on shards that are `away`. Raises LookupError if no episode is long enough."""
+        self._note()
+        return self._sampler.draw(key, batch_size, Kind(length, split == "valid", across, labels), context, away)
+
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """See `Source.feedback`: a window's chunk is the one that it starts in, context left aside."""
+        self._note()
+        self._sampler.feedback(windows, priorities)
+
+    def take_hints(self) -> dict[int, bytes]:
+        """For other learners: what feedback has set since the last call, by shard."""
+        return self._sampler.take_hints()
+
+    def give_hints(self, payload: bytes) -> None:
+        """What another learner's index gave to `take_hints`. One's own, and what cannot be read, changes nothing."""
+        self._note()
+        self._sampler.give_hints(payload)
+
+    @property
+    def malformed_hints(self) -> int:
+        """Hints so far that could not be read."""
+        return self._sampler.malformed_hints
+
+    def _note(self) -> None:
         self._sampler.note(self._changed)
         self._changed.clear()
-        wanted = (length, context, split == "valid", across, labels)
-        return self._sampler.draw(key, batch_size, *wanted, away)
 
     def _begin(self, name: tuple[str, int], shard: int) -> Stretch:
-        life = self._lives[name] = self._rows.begin(name, shard)
+        life = self._rows.begin(name, shard)
         digest = hashlib.blake2b(f"{name[0]}/{name[1]}".encode(), digest_size=16).digest()
         self._hashes = grown(self._hashes, life.number + 1)
         self._hashes[life.number] = np.frombuffer(digest, "<u8")
@@ -199,41 +219,27 @@ class EpisodeIndex:
         self._changed.add(life.number)
         life.head = head
         if head == life.tail:
-            del self._lives[life.name]
             self._rows.end(life)
 
     def _forget_rows(self, begin: int, end: int) -> None:
+        self._sampler.lose(begin, end)
         steps = self._rows.table["steps"][begin:end]
         self.steps -= int(steps.sum())
         self.chunks -= int(np.count_nonzero(steps))
         self.version += 1
         steps[:] = 0
 
-    def _episode(self, life: Stretch, episode: int) -> tuple[int, int]:
-        episodes, head, tail = self._rows.table["episode"], life.head + life.offset, life.tail + life.offset
-        begin = bisect_left(episodes, episode, head, tail)
-        return begin, bisect_left(episodes, episode + 1, begin, tail)
-
-    def _find(self, ref: int) -> tuple[Stretch, int] | None:
-        """Its life and its row."""
-        number, position = ref >> POSITION_BITS, ref & POSITION
-        life = self._rows.lives[number] if 0 <= number < len(self._rows.lives) else None
-        if life is None or not life.head <= position < life.tail:
-            return None
-        row = position + life.offset
-        return (life, row) if self._rows.table["steps"][row] else None
-
-    def _place(self, ref: int) -> tuple[Stretch, int]:
-        place = self._find(ref)
-        if place is None:
+    def _row(self, ref: int) -> int:
+        row = self._rows.row(ref)
+        if row < 0:
             raise KeyError(f"chunk {ref:#x} is not in the replay")
-        return place
+        return row
 
     def _all_keys(self, side: int) -> tuple[EpisodeKey, ...]:
         keys: list[EpisodeKey] = []
         for number in self._rows.order.tolist():
             life = self._rows.lives[number]
-            assert life is not None
+            assert life is not None, "the order names lives"
             chunks = self._rows.table[life.head + life.offset : life.tail + life.offset]
             first = (chunks["first_step"] == 0) & (chunks["steps"] > 0) & (chunks["group"] % 2 == side)
             keys += [life.key(episode) for episode in chunks["episode"][first].tolist()]

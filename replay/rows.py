@@ -11,12 +11,13 @@ The row F in front of the oldest chunk stays where it is moved along: running su
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from replay.schema import EpisodeKey
+from replay.schema import ChunkId, EpisodeKey
 
 ROW = np.dtype(
     [
@@ -65,7 +66,9 @@ class Rows:
         self.table = np.zeros(BLOCK, ROW)
         self.columns: dict[Hashable, np.ndarray] = {}
         self.lives: list[Stretch | None] = []  # by number
+        self.named: dict[tuple[str, int], Stretch] = {}
         self.offset = np.zeros(0, np.int64)  # by number
+        self.shard = np.zeros(0, np.int64)  # by number
         self.layout = 0  # changes when rows move
         self._order: np.ndarray | None = None
         self._used = 0  # rows below belong to stretches, or did
@@ -76,8 +79,7 @@ class Rows:
     def order(self) -> np.ndarray:
         """Numbers of the lives, sorted by stream and incarnation."""
         if self._order is None:
-            lives = sorted((life for life in self.lives if life is not None), key=lambda life: life.name)
-            self._order = np.array([life.number for life in lives], np.int64)
+            self._order = np.array([self.named[name].number for name in sorted(self.named)], np.int64)
         return self._order
 
     def column(self, name: Hashable, dtype: str) -> None:
@@ -92,15 +94,17 @@ class Rows:
             number = len(self.lives)
             self.lives.append(None)
             self._ends.append(1)
-            self.offset = grown(self.offset, number + 1)
+            self.offset, self.shard = grown(self.offset, number + 1), grown(self.shard, number + 1)
+        self.shard[number] = shard
         life = Stretch(name, shard, number, self._ends[number], self._ends[number])
-        self.lives[number], self._order = life, None
+        self.lives[number], self.named[name], self._order = life, life, None
         return life
 
     def end(self, life: Stretch) -> None:
         """Forgets a life and its chunks."""
         self._clear(life.start, life.start + life.size)
         self._ends[life.number] = life.tail
+        del self.named[life.name]
         self.lives[life.number], self._order = None, None
         self._free.append(life.number)
 
@@ -117,6 +121,45 @@ class Rows:
         """Handles of chunks."""
         lives = self.table["life"][rows].astype(np.int64)
         return lives << POSITION_BITS | rows - self.offset[lives]
+
+    def row(self, ref: int) -> int:
+        """Where a chunk is; -1 if it is gone."""
+        number, position = ref >> POSITION_BITS, ref & POSITION
+        life = self.lives[number] if 0 <= number < len(self.lives) else None
+        if life is None or not life.head <= position < life.tail:
+            return -1
+        row = position + life.offset
+        return row if self.table["steps"][row] else -1
+
+    def row_of(self, chunk: ChunkId) -> int:
+        """Where a chunk is; -1 if it is gone."""
+        life = self.named.get((chunk.stream, chunk.incarnation))
+        if life is None:
+            return -1
+        end = life.tail + life.offset
+        row = bisect_left(self.table["seq"], chunk.seq, life.head + life.offset, end)
+        return row if row < end and self.table["seq"][row] == chunk.seq and self.table["steps"][row] else -1
+
+    def row_at(self, key: EpisodeKey, step: int) -> int:
+        """Where the chunk is that holds a step of an episode; -1 if it is gone."""
+        begin, end = self.episode(key)
+        row = bisect_right(self.table["first_step"], step, begin, end) - 1
+        return row if row >= begin and step < self.table["first_step"][row] + self.table["steps"][row] else -1
+
+    def life_of(self, row: int) -> Stretch:
+        """Whose chunk it is."""
+        life = self.lives[self.table["life"][row]]
+        assert life is not None, "a chunk on offer has a life"
+        return life
+
+    def episode(self, key: EpisodeKey) -> tuple[int, int]:
+        """The rows [begin, end) of an episode, those of lost chunks included; equal if there are none."""
+        life = self.named.get((key.stream, key.incarnation))
+        if life is None:
+            return 0, 0
+        episodes, end = self.table["episode"], life.tail + life.offset
+        begin = bisect_left(episodes, key.episode, life.head + life.offset, end)
+        return begin, bisect_left(episodes, key.episode + 1, begin, end)
 
     def _make_room(self, life: Stretch) -> None:
         kept = _kept(life)
@@ -139,7 +182,7 @@ class Rows:
 
     def _pack(self, spare: int) -> None:
         """Puts all stretches one behind the other into new arrays, with a quarter of room behind them."""
-        lives = [life for life in self.lives if life is not None]
+        lives = list(self.named.values())
         sizes = [_wanted(_kept(life)) for life in lives]
         capacity = -(-(sum(sizes) * 5 // 4 + spare) // BLOCK) * BLOCK
         starts = np.cumsum([0, *sizes]).tolist()

@@ -26,9 +26,10 @@ class Starts:
         self.changed = {life.number for life in rows.lives if life is not None}
         self._rows, self._groups = rows, groups
         rows.column(self, "i8")
-        # By number of a life: its ends as they were counted, the first position whose count may change, windows.
-        self._head, self._tail, self._open, self._totals = (np.zeros(0, np.int64) for _ in range(4))
-        self._ends = np.zeros(0, np.int64)  # windows up to and with each life in sorted order
+        # By number of a life: its ends as they were counted, the first position whose count may still change, and the
+        # first one that is drawn.
+        self._head, self._tail, self._open, self._first = (np.zeros(0, np.int64) for _ in range(4))
+        self._totals = self._ends = np.zeros(0, np.int64)  # windows of the lives in sorted order, and up to each
 
     @property
     def sums(self) -> np.ndarray:
@@ -40,16 +41,24 @@ class Starts:
         """Windows altogether."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def update(self, away: frozenset[int] = frozenset()) -> None:
-        """Counts what has changed since the last one."""
-        if away != self.away:
-            self._exclude(away)
-        if self.changed:
+    def update(self, away: frozenset[int]) -> bool:
+        """Counts what has changed since the last time; False if nothing has. Shards that are `away` are not drawn."""
+        changed = bool(self.changed)
+        if changed:
             self._make_room()
             self._count([life for n in self.changed if (life := self._rows.lives[n]) is not None])
-            self._totals[[n for n in self.changed if self._rows.lives[n] is None]] = 0
-            self._ends = np.cumsum(self._totals[self._rows.order])
             self.changed.clear()
+            self._first = self._head
+        if changed or away != self.away:
+            self.away = away
+            self._sum_up()
+        return changed
+
+    def begin_at(self, floors: np.ndarray) -> None:
+        """Until the next change, draws no chunk in front of these positions (lives,)."""
+        count = len(floors)
+        self._first = np.clip(floors, self._head[:count], self._tail[:count])
+        self._sum_up()
 
     def close(self) -> None:
         """Gives its column back."""
@@ -60,45 +69,63 @@ class Starts:
         self.changed.add(number)
         self._open[number : number + 1] = 0
 
+    def lose(self, begin: int, end: int) -> None:
+        """The chunks of these rows are about to go."""
+
+    def is_away(self, lives: np.ndarray) -> np.ndarray:
+        """(len(lives),) bool: whether the shards of these lives are not drawn."""
+        return np.isin(self._rows.shard[lives], list(self.away))
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows),) windows that start in these chunks."""
+        return self.sums[rows] - self.sums[rows - 1]
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Windows, each one equally likely: rows, steps within them, and no weights."""
+        return *self.find(rng.integers(self.total, size=size)), None
+
     def find(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and steps within their chunks, (len(numbers),) each, where the windows of these numbers start."""
         places = self._ends.searchsorted(numbers, side="right")
         lives = self._rows.order[places]
-        low, high = (self._rows.offset[lives] + end[lives] for end in (self._head, self._tail))
+        low, high = (self._rows.offset[lives] + end[lives] for end in (self._first, self._tail))
         sums = self.sums
-        wanted = numbers - (self._ends[places] - self._totals[lives]) + sums[low - 1]
+        wanted = numbers - (self._ends[places] - self._totals[places]) + sums[low - 1]
         stretches = zip(wanted.tolist(), low.tolist(), high.tolist(), strict=True)
-        rows = np.array([a + sums[a:b].searchsorted(n, side="right") for n, a, b in stretches])
+        rows = np.array([a + sums[a:b].searchsorted(n, side="right") for n, a, b in stretches], np.int64)
         return rows, wanted - sums[rows - 1]
-
-    def _exclude(self, away: frozenset[int]) -> None:
-        for life in self._rows.lives:
-            if life is not None and life.shard in away ^ self.away:
-                self.forget(life.number)
-        self.away = away
 
     def _make_room(self) -> None:
         count = len(self._rows.lives)
-        self._head, self._tail = grown(self._head, count), grown(self._tail, count)
-        self._open, self._totals = grown(self._open, count), grown(self._totals, count)
+        self._head, self._tail, self._open = (grown(a, count) for a in (self._head, self._tail, self._open))
+
+    def _sum_up(self) -> None:
+        order = self._rows.order
+        low, high = (self._rows.offset[order] + end[order] - 1 for end in (self._first, self._tail))
+        self._totals = self.sums[high] - self.sums[low]
+        if self.away:
+            self._totals[self.is_away(order)] = 0
+        self._ends = np.cumsum(self._totals)
 
     def _count(self, lives: list[Stretch]) -> None:
         if not lives:
             return
-        numbers, head, tail, offset, shard = np.array([(x.number, x.head, x.tail, x.offset, x.shard) for x in lives]).T
+        numbers, head, tail, offset = np.array([(x.number, x.head, x.tail, x.offset) for x in lives]).T
         first = np.maximum(self._open[numbers], head)
         self.sums[(offset + head - 1)[first == head]] = 0  # sums begin anew where nothing in front is counted
         rows, lengths = ranges(offset + first, offset + tail), tail - first
-        allowed = np.repeat(~np.isin(shard, list(self.away)), lengths)
         chunks = self._rows.table[rows]
-        allowed &= (chunks["steps"] > 0) & self._groups()[chunks["group"]]
+        allowed = (chunks["steps"] > 0) & self._groups()[chunks["group"]]
         counts, growing = count_starts(chunks, lengths, allowed, self.length, self.across)
         sums, ends = running(counts), np.cumsum(lengths)
         before = self.sums[offset + first - 1] - sums[ends - lengths]
         self.sums[rows] = sums[1:] + np.repeat(before, lengths)
         self._open[numbers] = tail - np.diff(running(growing)[np.append(0, ends)])
         self._head[numbers], self._tail[numbers] = head, tail
-        self._totals[numbers] = self.sums[offset + tail - 1] - self.sums[offset + head - 1]
+        self._counted(rows, counts)
+
+    def _counted(self, rows: np.ndarray, counts: np.ndarray) -> None:
+        """Called when the counts of these rows may have changed."""
 
 
 def count_starts(

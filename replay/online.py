@@ -1,0 +1,59 @@
+"""The newest steps, each shown once: windows laid end to end over what arrives."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+MAX_WAITING = 16_384  # windows; the oldest give way when learners draw slower than actors act
+
+
+@dataclass(slots=True)
+class _Life:
+    unseen: int = 0  # steps at its end that are in no window yet
+    seq: int = -1
+    ref: int = -1
+    steps: int = 0
+
+
+class OnlineQueue:
+    """Windows of one length that end in new chunks, in the order of their arrival.
+
+    What remains of an episode at its end, less than a window, comes as its last `length` steps when the next episode of
+    the life begins. With `across` windows run on into it instead.
+    """
+
+    def __init__(self, length: int, across: bool) -> None:
+        self._length, self._across = length, across
+        self._lives: dict[int, _Life] = {}
+        self._waiting: deque[tuple[int, int]] = deque(maxlen=MAX_WAITING)
+        self._key: tuple[int, ...] | None = None
+        self._taken: list[tuple[int, int]] = []
+
+    def arrived(self, number: int, ref: int, seq: int, first_step: int, steps: int) -> None:
+        """A new chunk of the life of this number."""
+        life = self._lives.setdefault(number, _Life())
+        if first_step == 0 and not (self._across and seq == life.seq + 1):
+            if life.unseen and not self._across:
+                self._waiting.append((life.ref, life.steps))
+            life.unseen = 0
+        life.seq, life.ref, life.steps = seq, ref, steps
+        life.unseen += steps
+        while life.unseen >= self._length:
+            life.unseen -= self._length
+            self._waiting.append((ref, steps - life.unseen))
+
+    def take(self, key: tuple[int, ...]) -> deque[tuple[int, int]]:
+        """What waits, to be popped from the left: chunks, and the number of their steps up to the window's end. Asked
+        with the same key again, it gives the same again: a draw that failed has shown nothing."""
+        if key == self._key:
+            self._waiting.extendleft(reversed(self._taken))
+        self._key, self._taken = key, []
+        return self._waiting
+
+    def pop(self) -> tuple[int, int] | None:
+        """The next one since `take`; None if nothing waits."""
+        if not self._waiting:
+            return None
+        self._taken.append(self._waiting.popleft())
+        return self._taken[-1]
