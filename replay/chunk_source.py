@@ -78,6 +78,11 @@ class ChunkSource:
         with self._lock:
             return self._index.keys(split)
 
+    def entries(self, key: EpisodeKey) -> list[Entry]:
+        """The chunks of an episode, in order: who acted in which steps. Raises KeyError."""
+        with self._lock:
+            return [self._index.entry(ref) for ref in self._index.refs(key)]
+
     def episode(self, key: EpisodeKey, fields: Sequence[str] | None = None) -> Episode:
         """One episode, or the part of it that is stored so far; only `fields` if given. Raises KeyError."""
         with self._lock:

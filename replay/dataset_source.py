@@ -14,7 +14,6 @@ from replay.chunk_source import ChunkSource
 from replay.codec import checksum_of
 from replay.config import ReplayConfig
 from replay.dataset import Manifest, ShardFile, damaged, read_list, read_manifest
-from replay.episodes import Actor, NamedEpisode
 from replay.index import EpisodeIndex
 from replay.schema import EpisodeKey
 from replay.shared_file import private_directory
@@ -35,23 +34,19 @@ class DatasetSource(ChunkSource):
         self.directory = Path(directory).absolute()
         self.manifest = read_manifest(self.directory)
         self._skip_damaged = skip_damaged
-        self._names: dict[EpisodeKey, tuple[str, str]] = {}  # name and task
+        self._labels: dict[EpisodeKey, tuple[str, str]] = {}  # name and task
         self._shard, self._offset, self._length = array("i"), array("q"), array("i")  # of the chunks, in their order
         spec, index = self.manifest.spec, EpisodeIndex(config.valid_share, config.sampling)
-        arena = Arena(
-            private_directory(config.arena_dir), f"dataset-{self.manifest.name}-{spec.hash}", spec, config.arena_bytes
-        )
+        shared = private_directory(config.arena_dir) if config.arena_bytes else None
+        arena = Arena(shared, f"dataset-{self.manifest.name}", spec, config.arena_bytes)
         super().__init__(spec, index, arena, run=None)
         self._shards = 0
         self.refresh()
 
-    def named(self, key: EpisodeKey) -> NamedEpisode:
-        """An episode with all that is known of it. Raises KeyError."""
+    def labels(self, key: EpisodeKey) -> tuple[str, str]:
+        """Name and task of an episode. Raises KeyError."""
         with self._lock:
-            name, task = self._names[key]
-            entries = [self._index.entry(ref) for ref in self._index.refs(key)]
-            actors = [Actor(e.first_step, e.source, e.policy_version) for e in entries]
-            return NamedEpisode(name=name, arrays=self.episode(key).arrays, actors=distinct(actors), key=key, task=task)
+            return self._labels[key]
 
     def _refresh(self) -> None:
         if self._shards < len(self.manifest.shards) or self._has_grown():
@@ -66,7 +61,7 @@ class DatasetSource(ChunkSource):
 
     def _add(self, shard: ShardFile) -> None:
         for episode in read_list(self.directory, shard):
-            self._names[episode.key] = episode.name, episode.task
+            self._labels[episode.key] = episode.name, episode.task
             for chunk in episode.chunks:
                 self._shard.append(shard.number)
                 self._offset.append(chunk.offset)
@@ -89,12 +84,6 @@ class DatasetSource(ChunkSource):
         _log.warning("A chunk is left out. %s", error.message)
         self.rejected += 1
         return None
-
-
-def distinct(actors: Sequence[Actor]) -> tuple[Actor, ...]:
-    """Without those that only go on acting."""
-    said = [(a.source, a.policy_version) for a in actors]
-    return tuple(a for i, a in enumerate(actors) if i == 0 or said[i] != said[i - 1])
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -54,7 +54,7 @@ class Reader(Protocol):
     """Recorded data of another kind, read from beginning to end."""
 
     spec: EpisodeSpec
-    origin: Mapping[str, Any]  # what a manifest shall say of it: plain JSON values
+    origin: dict[str, Any]  # what a manifest shall say of it: plain JSON values
     episodes: int  # how many there are
 
     def read(self, skip: Container[str]) -> Iterator[NamedEpisode | Unreadable]:
@@ -85,7 +85,7 @@ def check_episode(spec: EpisodeSpec, episode: NamedEpisode) -> None:
 
 def is_complete(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether these records reach the end of their episode."""
-    return bool(arrays["is_last"][-1])
+    return "is_last" not in arrays or bool(arrays["is_last"][-1])
 
 
 def _check_flag(episode: NamedEpisode, name: str, allowed: slice) -> None:

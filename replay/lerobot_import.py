@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class LeRobotReader:
         self.directory = Path(directory).resolve()
         info = read_info(self.directory)
         tasks = read_tasks(self.directory)
-        self._rows, self._wrong = read_episodes(self.directory, info)
+        rows, self._wrong = read_episodes(self.directory, info)
         try:
             self._layout: Layout = (
                 OwnLayout(info) if "distwm" in info else ForeignLayout(self.directory, info, tasks, rename or {})
@@ -39,6 +38,14 @@ class LeRobotReader:
             raise BadInput(f"{self.directory}/meta/info.json cannot be used: {error}.", "Restore the file.") from error
         self.spec = self._layout.spec
         check_spec(self.spec)
+        try:
+            self._rows = {self._layout.name(row): row for row in rows}
+        except KeyError as error:
+            raise BadInput(f"{self.directory}/meta/episodes lacks {error}.", "Restore the file.") from error
+        self._first: dict[str, int] = {}  # file -> number of its first frame
+        for row in rows:
+            self._first[row.file] = min(self._first.get(row.file, row.begin), row.begin)
+        self._frames: FrameFile | None = None
         self.episodes = len(self._rows)
         self.origin: dict[str, Any] = {
             "format": "lerobot",
@@ -53,46 +60,52 @@ class LeRobotReader:
         """Every episode whose name is not in `skip`, in the order of their numbers."""
         for reason in self._wrong:
             yield Unreadable(name=reason.partition(":")[0], reason=reason)
-        first: dict[str, int] = {}
-        for row in self._rows:
-            first[row.file] = min(first.get(row.file, row.begin), row.begin)
-        try:
-            for file, rows in groupby(self._rows, key=lambda row: row.file):
-                if wanted := [row for row in rows if self._layout.name(row) not in skip]:
-                    yield from self._of_file(file, wanted, first[file])
-        finally:
-            self._layout.close()
+        for name, row in self._rows.items():
+            if name not in skip:
+                yield self._episode(name, row)
 
-    def _of_file(self, file: str, rows: list[EpisodeRow], first: int) -> Iterator[NamedEpisode | Unreadable]:
-        try:
-            frames = FrameFile(inside(self.directory, file))
-        except ERRORS as error:
-            for row in rows:
-                yield Unreadable(name=self._layout.name(row), reason=f"{self.directory / file}: {brief(error)}")
-            return
-        try:
-            for row in rows:
-                yield self._episode(frames, row, row.begin - first)
-        finally:
-            frames.close()
+    def named(self, name: str) -> NamedEpisode:
+        """One episode. Raises KeyError if there is none, BadInput if it is damaged."""
+        found = self._episode(name, self._rows[name])
+        if isinstance(found, Unreadable):
+            raise BadInput(f"{found.reason}.", "Restore the file.")
+        return found
 
-    def _episode(self, frames: FrameFile, row: EpisodeRow, begin: int) -> NamedEpisode | Unreadable:
-        where = f"{frames.path}, rows {begin} to {begin + row.length - 1}"
+    def close(self) -> None:
+        """Lets go of what is open."""
+        self._layout.close()
+        if self._frames is not None:
+            self._frames.close()
+            self._frames = None
+
+    def _open(self, row: EpisodeRow) -> FrameFile:
+        """The frames' file. It stays open until another one is wanted."""
+        path = inside(self.directory, row.file)
+        if self._frames is None or self._frames.path != path:
+            if self._frames is not None:
+                self._frames.close()
+                self._frames = None
+            self._frames = FrameFile(path)
+        return self._frames
+
+    def _episode(self, name: str, row: EpisodeRow) -> NamedEpisode | Unreadable:
+        path, begin = self.directory / row.file, row.begin - self._first[row.file]
+        where = f"{path}, rows {begin} to {begin + row.length - 1}"
         try:
-            table = frames.read(begin, begin + row.length)
+            table = self._open(row).read(begin, begin + row.length)
             _check_frames(table, row)
             episode = self._layout.episode(row, table)
             check_episode(self.spec, episode)
             return episode
         except BadColumn as error:
-            place = where if error.row is None else f"{frames.path}, row {begin + error.row}"
-            return Unreadable(name=self._layout.name(row), reason=f"{place}: {error}")
+            place = where if error.row is None else f"{path}, row {begin + error.row}"
+            return Unreadable(name=name, reason=f"{place}: {error}")
         except BadVideo as error:
-            return Unreadable(name=self._layout.name(row), reason=str(error))
+            return Unreadable(name=name, reason=str(error))
         except BadInput as error:
-            return Unreadable(name=self._layout.name(row), reason=f"{where}: {error.message}")
+            return Unreadable(name=name, reason=f"{where}: {error.message.rstrip('.')}")
         except ERRORS as error:
-            return Unreadable(name=self._layout.name(row), reason=f"{where}: {brief(error)}")
+            return Unreadable(name=name, reason=f"{where}: {brief(error)}")
 
 
 def brief(error: Exception) -> str:

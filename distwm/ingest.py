@@ -1,0 +1,79 @@
+"""`python -m distwm.ingest <format> PATH --out DIR`: recorded data of another kind becomes ours. Resumes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distwm.cli import exit_code
+
+EPILOG = """\
+formats:
+  lerobot     a LeRobot data set of version 3 (those that distwm.export wrote come back bit by bit)
+
+A run takes recorded data as a part of its experience: replay.mixture=live=0.5,DIR=0.5. The same command again goes on
+where it was interrupted; at most one unfinished shard is read again.
+
+examples:
+  python -m distwm.ingest lerobot ~/pusht --out data/pusht --verify
+  python -m distwm.ingest lerobot ~/aloha --out data/aloha --rename observation.images.top=image
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """The exit code."""
+    return exit_code(lambda: _ingest(_parser().parse_args(words)))
+
+
+def _ingest(arguments: argparse.Namespace) -> int:
+    from distwm.copying import compare, complain, copy
+    from distwm.formats import reader_of
+    from replay.config import ReplayConfig
+    from replay.dataset_source import DatasetSource
+    from replay.dataset_verify import verify
+    from replay.dataset_writer import DatasetWriter
+    from replay.source_reader import SourceReader
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    reader = reader_of(arguments.format, Path(arguments.path), _renamed(arguments.rename))
+    out = Path(arguments.out).resolve()
+    writer = DatasetWriter(out, reader.spec, name=arguments.name or out.name, origin=reader.origin)
+    wrong = copy(reader, writer, "ingest", sys.stdout)
+    if arguments.verify:
+        verify(out)
+        source = DatasetSource(out, ReplayConfig(arena_bytes=0))
+        compare(SourceReader(source, {}, partial=True), reader.named, sys.stdout)
+        source.close()
+    complain(wrong, reader.episodes)
+    return 0
+
+
+def _renamed(words: Sequence[str]) -> dict[str, str]:
+    from distwm.config import parse_overrides
+
+    return parse_overrides(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m distwm.ingest",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("format", help="what PATH holds, see below")
+    parser.add_argument("path", metavar="PATH", help="where the data is")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new directory, or one to go on with")
+    parser.add_argument("--name", default="", help="of the data set; the name of DIR if not given")
+    parser.add_argument(
+        "--rename", action="append", default=[], metavar="COLUMN=FIELD", help="names a field; nothing leaves it out"
+    )
+    parser.add_argument("--verify", action="store_true", help="compare all of it with the original afterwards")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
