@@ -1,0 +1,129 @@
+"""The program of an environment's process: `python -I child.py ROOT SOCKET MEMORY MAX_BYTES`.
+
+Runs on Python 3.8, numpy and msgpack. The guest that it is told to make needs no more: `factory(**arguments)` gives an
+object with `observation_space`, `action_space` (gym's, gymnasium's or plain data), `reset(seed)`, `step(action)` and
+`close()` as gymnasium has them, perhaps `render()`, and the attributes in ATTRIBUTES.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+ROOT, SOCKET, MEMORY, MAX_BYTES = sys.argv[1], *map(int, sys.argv[2:5])
+if __name__ == "__main__":  # nothing else is imported, and no thread runs, before the fork
+    sys.path.append(ROOT)
+    from actors.hosting import guardian
+
+    guardian.fork_guarded()
+
+import numpy as np  # noqa: E402
+
+from actors.hosting import plain, slab, wire  # noqa: E402
+
+ATTRIBUTES = ("task_text", "fps", "max_steps", "preprocess", "state_fields")
+BEAT_S = 0.5
+
+
+class Guest:
+    """Answers the host's questions about one environment."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def make(self, factory: str, arguments: dict[str, Any]) -> list[Any]:
+        self._env = load(factory)(**arguments)
+        self._action = plain.describe(self._env.action_space)
+        observation = plain.describe(self._env.observation_space)
+        self._slab = slab.Slab(self._descriptor, plain.array_fields(observation))
+        found = {name: getattr(self._env, name) for name in ATTRIBUTES if hasattr(self._env, name)}
+        return [observation, self._action, found]
+
+    def reset(self, seed: Any, options: Any) -> list[Any]:
+        observation, info = self._env.reset(seed=seed, options=options)
+        self._slab.write(observation)
+        return [plain.portable(info)]
+
+    def step(self, action: Any) -> list[Any]:
+        action = plain.restore(action, self._action)
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        self._slab.write(observation)
+        return [float(reward), bool(terminated), bool(truncated), plain.portable(info)]
+
+    def render(self) -> list[Any]:
+        return [np.asarray(self._env.render())]
+
+    def close(self) -> list[Any]:
+        self._env.close()
+        return []
+
+
+def load(factory: str) -> Any:
+    """What "module:name" or "file.py:name" names."""
+    module, _, name = factory.rpartition(":")
+    if not module.endswith(".py"):
+        return getattr(importlib.import_module(module), name)
+    spec = importlib.util.spec_from_file_location("guest", module)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return getattr(found, name)
+
+
+def answer(guest: Guest, question: list[Any]) -> list[Any]:
+    """[kind, ...]: "ok" and the result, or how the environment failed."""
+    name, *arguments = question
+    try:
+        return ["ok", *getattr(guest, name)(*arguments)]
+    except MemoryError:
+        return ["memory", traceback.format_exc(limit=-3)]
+    except Exception as error:  # noqa: BLE001 (whatever a simulator raises is told to the host)
+        traceback.print_exc()
+        kind = type(error).__name__
+        if hasattr(error, "mend"):  # one of ours, or of a guest that speaks like us
+            return ["expected", kind, str(getattr(error, "message", error)), str(error.mend)]
+        return ["raised", f"{kind}: {error}"]
+
+
+def serve(channel: wire.Channel, guest: Guest) -> None:
+    """Until the host closes or is gone."""
+    while True:
+        try:
+            question = channel.receive()
+        except (EOFError, OSError):
+            return
+        channel.send(answer(guest, question))
+        if question[0] == "close":
+            return
+
+
+def beat(pulse: slab.Pulse) -> None:
+    while True:
+        pulse.beat()
+        time.sleep(BEAT_S)
+
+
+def main() -> None:
+    if MAX_BYTES:
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
+    channel = wire.Channel(socket.socket(fileno=SOCKET))
+    pulse = slab.Pulse(MEMORY)
+    threading.Thread(target=beat, args=(pulse,), name="heartbeat", daemon=True).start()
+    channel.send(["ok", os.getpid()])
+    serve(channel, Guest(MEMORY))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # simulators' threads and exit handlers are known to hang
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""A gymnasium environment that lives in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from actors.hosting import spaces
+from actors.hosting.config import HostConfig
+from actors.hosting.errors import HostedEnvError, Kind
+from actors.hosting.plain import array_fields
+from actors.hosting.process import Gone, GuestProcess, GuestSpec, LastWords, Late
+from replay import errors
+
+EXPECTED = {kind.__name__: kind for kind in (errors.BadInput, errors.Missing, errors.TrainingFailed, errors.TryAgain)}
+MEMORY_WORDS = ("MemoryError", "bad_alloc", "Cannot allocate memory", "out of memory", "Unable to allocate")
+
+
+class HostedEnv(gymnasium.Env):
+    """Asks the process, waits no longer than the deadlines allow, and copies observations out of shared memory.
+
+    After any HostedEnvError the process is gone, with everything that it had started: make another HostedEnv. Errors of
+    ours that the environment raises (BadInput, Missing) come as they are. To step several at once, call `begin_step`
+    on each, then `finish_step`; `fileno` is readable when the answer is there.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (gymnasium's own attribute)
+    render_mode = "rgb_array"
+
+    def __init__(self, spec: GuestSpec, config: HostConfig) -> None:
+        """Raises HostedEnvError, or what the environment's factory raises of ours; Missing without an interpreter."""
+        self._spec, self.config = spec, config
+        try:
+            self._process: GuestProcess | None = GuestProcess(spec, config.memory_bytes)
+        except OSError as error:
+            raise errors.Missing(
+                f"The interpreter {spec.interpreter} of {spec.name} cannot be started: {error}.",
+                "Install it again: python -m distwm.envs install.",
+            ) from error
+        (self.pid,) = self._hear("start", config.start_s)
+        self._ask("make", spec.factory, dict(spec.arguments))
+        observation, action, attributes = self._hear("make", config.start_s)
+        self._slab = self._process.slab(array_fields(observation))
+        self.observation_space = spaces.build(observation)
+        self.action_space = spaces.build(action)
+        self.attributes: Mapping[str, Any] = attributes  # what the environment says of itself
+        self.task_text: str = attributes.get("task_text", "")
+        self.fps: float = attributes.get("fps", 0.0)
+        self.max_steps: int = attributes.get("max_steps", 0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        self.begin_reset(seed=seed, options=options)
+        return self.finish_reset()
+
+    def step(self, action: Any) -> tuple[dict, float, bool, bool, dict]:
+        self.begin_step(action)
+        return self.finish_step()
+
+    def begin_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        self._ask("reset", seed, options)
+
+    def finish_reset(self) -> tuple[dict, dict]:
+        (info,) = self._hear("reset", self.config.reset_s)
+        return self._slab.read(), info
+
+    def begin_step(self, action: Any) -> None:
+        self._ask("step", action)
+
+    def finish_step(self) -> tuple[dict, float, bool, bool, dict]:
+        reward, terminated, truncated, info = self._hear("step", self.config.step_s)
+        return self._slab.read(), reward, terminated, truncated, info
+
+    def fileno(self) -> int:
+        """Of the socket on which the answer comes, for `select`."""
+        return self._alive().channel.fileno()
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        self._ask("render")
+        (frame,) = self._hear("render", self.config.step_s)
+        return frame
+
+    def close(self) -> None:
+        """Lets the environment close itself, then ends its process; never raises, harmless when repeated."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.ask("close")
+            process.hear(self.config.close_s, self.config.close_s)
+            process.wait(self.config.close_s)
+        except (Gone, Late, ValueError):
+            pass  # it is ended all the same
+        self._end(process)
+
+    def _ask(self, name: str, *arguments: Any) -> None:
+        try:
+            self._alive().ask(name, *arguments)
+        except Gone:
+            pass  # hearing says more about it
+        except TypeError as error:
+            raise errors.BadInput(
+                f"{self._spec.name} was asked to {name} with what cannot travel: {error}.",
+                "Give numbers, words, arrays of numbers, and lists and dicts of these.",
+            ) from error
+
+    def _hear(self, what: str, limit_s: float) -> list[Any]:
+        """What the environment answers, after "ok"."""
+        try:
+            kind, *found = self._alive().hear(limit_s, self.config.heartbeat_s)
+        except Late as error:
+            raise self._failed("timeout", what, str(error)) from None
+        except (Gone, ValueError) as error:
+            raise self._failed("died", what, str(error)) from None
+        if kind == "ok":
+            return found
+        if kind == "expected" and found[0] in EXPECTED:
+            self.close()
+            raise EXPECTED[found[0]](found[1], found[2])
+        raise self._failed("memory" if kind == "memory" else "raised", what, found[-1])
+
+    def _failed(self, kind: Kind, what: str, why: str) -> HostedEnvError:
+        """Ends the process; the error that says how it failed."""
+        process = self._alive()
+        self._process = None
+        words = self._end(process)
+        if kind == "died":
+            why = _ending(words.status)
+            kind = "memory" if any(word in line for line in words.tail for word in MEMORY_WORDS) else "died"
+        if kind == "memory":
+            why = f"out of memory, of which env.host.memory_bytes={self.config.memory_bytes} allows it no more"
+        verb = {"timeout": "was stopped", "raised": "failed", "memory": "ran", "died": "died"}[kind]
+        return HostedEnvError(f"{self._spec.name} {verb} in `{what}`: {why}.", MENDS[kind], kind, words.tail)
+
+    def _end(self, process: GuestProcess) -> LastWords:
+        if hasattr(self, "_slab"):
+            self._slab.close()
+        return process.end()
+
+    def _alive(self) -> GuestProcess:
+        if self._process is None:
+            raise errors.BadInput(f"{self._spec.name} is closed.", "Make another environment.")
+        return self._process
+
+
+MENDS: Mapping[Kind, str] = {
+    "died": "Make it again; if it dies each time, its last lines say why.",
+    "timeout": "Make it again, or allow more time with env.host.start_s, reset_s or step_s.",
+    "raised": "Make it again; if it fails each time, its last lines say where.",
+    "memory": "Make it again, or allow more with env.host.memory_bytes.",
+}
+
+
+def _ending(status: int | None) -> str:
+    """In words."""
+    if status is None:
+        return "its process is gone, nobody knows how"
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"its process ended with exit code {status}"
