@@ -13,8 +13,7 @@ from replay.draws import Drawn
 from replay.rows import POSITION, POSITION_BITS, Rows, Stretch, grown
 from replay.sampler import Kind, Sampler
 from replay.schema import ChunkId, Entry, EpisodeKey, Window
-from replay.source import Split
-from replay.windows import split_of
+from replay.source import Split, split_of
 
 
 class EpisodeIndex:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from replay.check import check_array, check_names, check_spec
-from replay.schema import Batch, Episode, EpisodeKey, EpisodeSpec, Window
+from replay.draws import Drawn
+from replay.index import EpisodeIndex
+from replay.priorities import check_priorities
+from replay.schema import Batch, ChunkId, Entry, Episode, EpisodeKey, EpisodeSpec, Window
 from replay.source import Split
-from replay.windows import WindowTable, gather, split_of
 
 
 class MemorySource:
@@ -20,23 +23,19 @@ class MemorySource:
         check_spec(spec)
         self.spec = spec
         self._episodes = {e.key: e for e in episodes}
-        for key, episode in self._episodes.items():
-            check_names(spec, episode.arrays, f"in episode {key}")
-            steps = len(episode.arrays["reward"])
-            for field in spec.fields:
-                check_array(field, episode.arrays[field.name], (steps, *field.shape), f"in episode {key}")
-        self._tables: dict[Split, WindowTable] = {}
-        for split in ("train", "valid"):
-            keys = [k for k in self._episodes if split_of(k, valid_share) == split]
-            self._tables[split] = WindowTable({k: len(self._episodes[k].arrays["reward"]) for k in keys})
+        self._index, self._lock = EpisodeIndex(valid_share), threading.Lock()
+        for number, key in enumerate(sorted(self._episodes), 1):
+            _check(spec, self._episodes[key])
+            self._index.add(0, number, _entry(self._episodes[key]))
 
     def refresh(self) -> int:
         """The number of steps; there is never anything new."""
-        return sum(len(e.arrays["reward"]) for e in self._episodes.values())
+        return self._index.steps
 
     def episodes(self, split: Split) -> Sequence[EpisodeKey]:
         """Keys, sorted."""
-        return self._tables[split].keys
+        with self._lock:
+            return self._index.keys(split)
 
     def episode(self, key: EpisodeKey, fields: Sequence[str] | None = None) -> Episode:
         """One episode; only `fields` if given. Raises KeyError."""
@@ -55,9 +54,42 @@ class MemorySource:
         context: int = 0,
         across: bool = False,
     ) -> Batch:
-        """Arrays (batch_size, length, *shape); see `Source`. Raises LookupError if no episode is long enough."""
-        windows = self._tables[split].draw(key, batch_size, length)
-        return gather(self.spec, windows, lambda w: [(0, self._episodes[w.key].arrays)], fields)
+        """Arrays (batch_size, context + length, *shape); see `Source`. Raises LookupError if none is long enough."""
+        with self._lock:
+            drawn = self._index.draw(key, batch_size, length, split, context=context, across=across)
+            keys = [self._index.entry(ref).episode_key for ref in drawn.refs.tolist()]
+        return self._gather(drawn, keys, fields)
 
     def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
-        """Ignored: draws are uniform."""
+        """Draws are uniform: only checked."""
+        check_priorities(windows, priorities)
+
+    def _gather(self, drawn: Drawn, keys: Sequence[EpisodeKey], fields: Sequence[str] | None) -> Batch:
+        wanted = [self.spec[name] for name in fields] if fields is not None else self.spec.fields
+        shape = (len(drawn.windows), drawn.windows[0].length)
+        batch = {f.name: np.zeros((*shape, *f.shape), f.dtype) for f in wanted}
+        places = zip(*(a.tolist() for a in (drawn.rows, drawn.at, drawn.begin, drawn.count)), strict=True)
+        for key, (row, at, begin, count) in zip(keys, places, strict=True):
+            for name, out in batch.items():
+                out[row, at : at + count] = self._episodes[key].arrays[name][begin : begin + count]
+        return Batch(arrays=batch, windows=drawn.windows, weights=drawn.weights, mask=drawn.mask)
+
+
+def _check(spec: EpisodeSpec, episode: Episode) -> None:
+    check_names(spec, episode.arrays, f"in episode {episode.key}")
+    steps = len(episode.arrays["reward"])
+    for field in spec.fields:
+        check_array(field, episode.arrays[field.name], (steps, *field.shape), f"in episode {episode.key}")
+
+
+def _entry(episode: Episode) -> Entry:
+    """The episode as one chunk. Its number is that of the episode: episodes follow each other if their numbers do."""
+    return Entry(
+        id=ChunkId(episode.key.stream, episode.key.incarnation, episode.key.episode),
+        episode=episode.key.episode,
+        first_step=0,
+        steps=len(episode.arrays["reward"]),
+        source=episode.source,
+        policy_version=episode.policy_version,
+        checksum=0,
+    )

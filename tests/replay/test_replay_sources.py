@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import redis
-from hypothesis import given
-from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes, make_steps, write
 
 from replay.codec import CorruptChunk, checksum_of, decode, encode
@@ -18,8 +16,8 @@ from replay.errors import BadInput
 from replay.loader import checked
 from replay.memory import MemorySource
 from replay.redis_source import RedisSource
-from replay.schema import Chunk, ChunkId, Entry, Episode, EpisodeKey, Window
-from replay.windows import WindowTable, split_of
+from replay.schema import Chunk, ChunkId, Entry, Episode, EpisodeKey
+from replay.source import split_of
 from replay.writer import ReplayWriter
 
 LENGTHS = [3, 8, 9, 30, 17, 24, 2, 41, 16, 12, 25, 33]
@@ -79,31 +77,6 @@ def test_windows_stay_within_their_episode(filled: RedisSource) -> None:
             assert (state[:, 0] == np.arange(window.start, window.start + 9)).all(), "consecutive steps"
             assert window.start + 9 <= lengths[window.key.episode]
             assert not batch.arrays["is_first"][row, 1:].any()
-
-
-def test_the_draw_is_uniform_over_windows() -> None:
-    """Chi-square against equal probability."""
-    table = WindowTable({EpisodeKey("s", 1, i): n for i, n in enumerate([3, 4, 10, 25, 2, 37])})
-    windows = [w for step in range(200) for w in table.draw((3, step), 50, 4)]
-    counts: dict[Window, int] = {}
-    for window in windows:
-        counts[window] = counts.get(window, 0) + 1
-    possible = 1 + 7 + 22 + 34
-    expected = len(windows) / possible
-    assert len(counts) == possible
-    statistic = sum((n - expected) ** 2 / expected for n in counts.values())
-    assert statistic < 103.4  # 99.9 % quantile of chi-square with 63 degrees of freedom
-
-
-@given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 6), st.integers(0, 1000))
-def test_every_draw_fits(lengths: list[int], length: int, seed: int) -> None:
-    table = WindowTable({EpisodeKey("s", 1, i): n for i, n in enumerate(lengths)})
-    if max(lengths, default=0) < length:
-        with pytest.raises(LookupError, match=f"no episode has {length} steps"):
-            table.draw((seed,), 4, length)
-    else:
-        for window in table.draw((seed,), 4, length):
-            assert 0 <= window.start <= lengths[window.key.episode] - length
 
 
 def test_the_split_is_fixed_and_has_its_share() -> None:
