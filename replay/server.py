@@ -97,6 +97,7 @@ class EmbeddedRedis:
             self.socket.unlink(missing_ok=True)
             if self.socket.parent != self.directory:
                 shutil.rmtree(self.socket.parent, ignore_errors=True)
+                (self.directory / "redis.sock").unlink(missing_ok=True)
             self.socket = None
         if self._lock is not None:
             self._lock.close()
@@ -130,7 +131,10 @@ class EmbeddedRedis:
         if len(os.fsencode(path)) < _MAX_SOCKET_PATH:
             path.unlink(missing_ok=True)  # of a killed server: we hold the lock
             return path
-        return Path(tempfile.mkdtemp(prefix="distwm-")) / "redis.sock"
+        real = Path(tempfile.mkdtemp(prefix="distwm-")) / "redis.sock"
+        path.unlink(missing_ok=True)
+        path.symlink_to(real)  # for tools that look for the server of this directory
+        return real
 
     def _command(self, binary: Path) -> list[str]:
         settings = {

@@ -1,0 +1,1 @@
+"""Looking after a replay: `python -m distwm.replay`."""
