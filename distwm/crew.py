@@ -15,7 +15,9 @@ from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
 from distwm.placement import Shares
 from learners.group import LearnerGroup
+from replay.config import ReplayConfig
 from replay.errors import TryAgain
+from replay.limited import LimitedSource
 from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
 from replay.status import status
@@ -40,7 +42,7 @@ class Crew:
             config.learner,
             config.system,
             self.spec,
-            partial(RedisSource, config.replay, self.run, self.spec),
+            partial(_open, config.replay, self.run, self.spec),
             config.seed,
             cpus=self.share.learner_cpus,
             gpus=self.share.learner_gpus,
@@ -93,6 +95,11 @@ class Crew:
             worker = self.__dict__.pop(name, None)
             if worker is not None:
                 worker.close()
+
+
+def _open(replay: ReplayConfig, run: str, spec: EpisodeSpec) -> LimitedSource:
+    """What a learner draws from; called where it runs."""
+    return LimitedSource(RedisSource(replay, run, spec), replay, run)
 
 
 def _lost(stored: int, collected: int) -> TryAgain:

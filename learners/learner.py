@@ -22,10 +22,12 @@ from learners.device import pick_device, pinned, to_device
 from learners.ema import EMA
 from learners.meter import Meter
 from learners.prefetch import Prefetcher
+from learners.progress import Progress, Run
 from learners.seeding import generator, seeded
 from learners.system import Metrics, Objective, System, SystemConfig
 from learners.weights import Weights
 from replay.errors import BadInput, TrainingFailed
+from replay.limited import LimitedSource
 from replay.schema import EpisodeSpec
 from replay.source import Source
 
@@ -47,30 +49,6 @@ class LearnerConfig:
                 f"{self} asks for too little.",
                 "Give group and threads from 1, prefetch and max_skips from 0, stall_timeout_s above 0.",
             )
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Where a stage stands: the part of it that is saved as JSON."""
-
-    stage: str
-    objective: str
-    total: int  # updates
-    step: int = 0  # updates done, skipped ones included
-    skips: int = 0  # in a row, up to now
-    ema_updates: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """A stage that is being trained."""
-
-    progress: Progress
-    objective: Objective
-    loss: Callable[[Any, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
-    optimiser: optim.Optimiser
-    ema: EMA | None
-    batches: Prefetcher
 
 
 class Learner:
@@ -101,13 +79,20 @@ class Learner:
         self.network = cast(nn.Module, self.system).to(self.device).requires_grad_(False)
         self.peers = Peers(rank, world)
         self.version = 0
+        self.drawn = 0  # steps of the batches that were trained on, in all stages; what the limiter counts
         self._make_source = source
         self._run: Run | None = None
         self._objective: Objective | None = None  # stays after the stage, for its exhibits
 
     @cached_property
+    def _draws(self) -> LimitedSource:
+        """What is trained on."""
+        return LimitedSource.of(self._make_source())
+
+    @property
     def source(self) -> Source:
-        return self._make_source()
+        """For all else, which no limiter counts."""
+        return self._draws.source
 
     def begin(self, stage: str, objective: str, total_updates: int) -> None:
         """Starts a stage: prepares its objective on the experience stored now, builds its optimiser once."""
@@ -168,6 +153,7 @@ class Learner:
         """Everything that the next update depends on, except the replay."""
         tensors: dict[str, Mapping[str, Tensor]] = {"system": self.network.state_dict()}
         state: dict[str, Any] = {"identity": self.identity, "version": self.version, "run": None}
+        state["drawn"] = self.drawn * self.peers.world  # all learners draw as much
         if run := self._run:
             state["run"] = asdict(run.progress)
             tensors["optimiser"] = run.optimiser.state()
@@ -186,6 +172,7 @@ class Learner:
         self._end_run()
         self.network.load_state_dict(saved.tensors["system"])
         self.version = saved.state["version"]
+        self.drawn = saved.state.get("drawn", 0) // self.peers.world
         if saved.state["run"] is None:
             return
         self._run = self._open(Progress(**saved.state["run"]))
@@ -203,6 +190,7 @@ class Learner:
     def _open(self, progress: Progress) -> Run:
         objective = self._objective = self.system.objective(progress.objective)
         self.doing = f"preparing stage {progress.stage}"
+        self._draws.begin(self.rank, self.peers.world, self.drawn, self._say)
         self.source.refresh()
         with self._examining("preparation"):
             objective.prepare(self.source)
@@ -224,16 +212,18 @@ class Learner:
         config = self.config
         return Prefetcher(make, progress.step, progress.total, config.prefetch, config.stall_timeout_s)
 
-    def _batch(self, stage: str, total: int, objective: Objective, step: int) -> Any:
-        """Runs in the prefetcher's thread."""
-        batch = objective.batch(self.source, self._key(stage, step), step / total)
-        return pinned(batch) if self.device.type == "cuda" else batch
+    def _batch(self, stage: str, total: int, objective: Objective, step: int) -> tuple[Any, int]:
+        """And the steps drawn up to it. Runs in the prefetcher's thread."""
+        batch = objective.batch(self._draws, self._key(stage, step), step / total)
+        return (pinned(batch) if self.device.type == "cuda" else batch), self._draws.drawn
 
     def _update(self, run: Run) -> tuple[dict[str, Tensor] | None, float]:
         """One update; None for its metrics if it was skipped. And the seconds it waited for its batch."""
         progress, optimiser, settings = run.progress, run.optimiser, run.objective.optim
         self.doing = f"update {progress.step} of {progress.total} of stage {progress.stage}"
-        batch, waited_s = run.batches.next()
+        (batch, drawn), waited_s = run.batches.next()
+        waited_s += self._draws.take(drawn, self._say)
+        self.drawn = drawn
         optimiser.set_lr(self._lr(run, progress.step))
         loss, metrics = self._forward(run, to_device(batch, self.device))
         loss.backward()
@@ -281,6 +271,9 @@ class Learner:
                     yield
             else:
                 yield
+
+    def _say(self, waits: str) -> None:
+        self.doing = f"{self.doing.partition(', ')[0]}, {waits}"
 
     def _key(self, stage: str, step: int) -> tuple[int, ...]:
         return (self.seed, crc32(stage.encode()), step, self.rank)

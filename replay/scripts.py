@@ -101,7 +101,8 @@ if token ~= '' then redis.call('HSET', committed, stream .. '/' .. wanted, '-1:'
 return 0
 """
 
-# Counts the steps that a consumer has drawn so far, if the limiter lets it. Returns {1}, or {0, inserted, drawn}.
+# Counts the steps that a consumer has drawn so far, if the limiter lets it. Returns {1}, or {0, inserted, drawn,
+# drawn by this consumer}.
 # Absolute numbers, so that a retry counts once and a learner that resumes goes on from its checkpoint.
 DRAW = """
 local counters, sampled, consumer, total = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
@@ -110,10 +111,8 @@ local inserted = tonumber(redis.call('HGET', counters, 'inserted_steps') or 0) +
 local drawn = 0
 for _, number in ipairs(redis.call('HVALS', sampled)) do drawn = drawn + number end
 local mine = tonumber(redis.call('HGET', sampled, consumer) or 0)
-if total > mine then
-    local allowed = inserted >= min_steps and drawn + total - mine - ratio * (inserted - min_steps) <= slack
-    if not allowed then return {0, inserted, drawn} end
-end
+local ahead = drawn + total - mine - ratio * (inserted - min_steps)
+if inserted < min_steps or (total > mine and ahead > slack) then return {0, inserted, drawn, mine} end
 redis.call('HSET', sampled, consumer, ARGV[2])
 return {1}
 """

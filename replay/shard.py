@@ -188,17 +188,16 @@ class Shard:
         counted, streams = self._call("reading the counters", command, patience_s)
         return {name.decode(): int(value) for name, value in counted.items()} | {"streams": int(streams)}
 
-    def draw(self, consumer: str, total: int, pace: Pace) -> None:
+    def draw(self, consumer: str, total: int, pace: Pace, patience_s: float | None = None) -> None:
         """Counts that `consumer` will have drawn `total` steps, or raises Held if the limiter does not allow it yet."""
         keys = [self._key("counters"), self._key("sampled")]
-        reply = self._script("asking the limiter", scripts.DRAW, keys, [consumer, total, *pace.args])
+        reply = self._script("asking the limiter", scripts.DRAW, keys, [consumer, total, *pace.args], patience_s)
         if not reply[0]:
-            steps = total - self.sampled().get(consumer, 0)
-            raise Held(Limiter(pace.config).may_sample(reply[1], reply[2], steps).reason)
+            raise Held(Limiter(pace.config).may_sample(reply[1], reply[2], total - reply[3]).reason)
 
-    def report_sampled(self, consumer: str, steps: int) -> None:
+    def report_sampled(self, consumer: str, steps: int, patience_s: float | None = None) -> None:
         """Says how many steps `consumer` has drawn since the run began."""
-        self._call("counting samples", lambda r: r.hset(self._key("sampled"), consumer, steps))
+        self._call("counting samples", lambda r: r.hset(self._key("sampled"), consumer, steps), patience_s)
 
     def sampled(self) -> dict[str, int]:
         """Steps drawn so far, by consumer."""
