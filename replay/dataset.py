@@ -129,6 +129,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "spec": [asdict(f) for f in manifest.spec.fields],
         "shards": [{"file": s.file, **asdict(s)} for s in manifest.shards],
     }
+    tree["sha256"] = _digest(tree)
     replace_file(directory / MANIFEST, json.dumps(tree, indent=1).encode())
 
 
@@ -177,6 +178,8 @@ def _manifest(path: Path, tree: Any) -> Manifest:
             f"{path} is of {tree['format']!r} version {tree['version']!r}; this program reads {FORMAT} {VERSION}.",
             "Read it with the program that wrote it.",
         )
+    if tree.pop("sha256") != _digest(tree):
+        raise ValueError("its SHA-256 is not the one it says")
     fields = [
         FieldSpec(name=str(f["name"]), shape=tuple(map(int, f["shape"])), dtype=str(f["dtype"]), role=f["role"])
         for f in tree["spec"]
@@ -188,6 +191,10 @@ def _manifest(path: Path, tree: Any) -> Manifest:
     return Manifest(
         name=str(tree["name"]), spec=EpisodeSpec(fields=tuple(fields)), origin=dict(tree["origin"]), shards=shards
     )
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _row(chunk: StoredChunk) -> list[Any]:
