@@ -34,6 +34,7 @@ _VERSION = 1
 _SUFFIX = ".arena"
 _IDLE_S = 3600.0
 _GROW_BYTES = 2**25
+_LARGE_BYTES = 2048  # of a row
 _STEPS_PER_RECORD = 8  # shorter chunks than this on average fill the records before the rows
 _RECORD = np.dtype([("key", "V16"), ("start", "<i8")])
 # reserved: rows with disk space; lost: rows for which there was none; head: steps ever put; floor: the first start that
@@ -65,7 +66,7 @@ class Arena:
         nothing = np.zeros(len(keys), bool)
         if self._file is None:
             return nothing
-        with self._file.reading() as held:
+        with self._file.holding(alone=False) as held:
             if not held:
                 return nothing
             self._follow()
@@ -84,7 +85,7 @@ class Arena:
         steps = len(arrays["reward"])
         if self._file is None or steps > self._rows():
             return False
-        with self._file.writing() as held:
+        with self._file.holding(alone=True) as held:
             if not held:
                 return False
             self._follow()
@@ -152,12 +153,31 @@ class Arena:
             self._live = len(self._starts)
 
     def _copy(self, starts: np.ndarray, to: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        size = self._rows()
+        first = starts % size
+        large = [name for name in out if self._fields[name].strides[0] >= _LARGE_BYTES]
+        if large:
+            self._copy_pieces(first, to, count, {name: out[name] for name in large})
+        if len(large) == len(out):
+            return
         before = np.cumsum(count) - count
-        step = np.arange(count.sum())
+        step = np.arange(before[-1] + count[-1])
         rows = np.zeros(len(next(iter(out.values()))), np.int64)
-        rows[np.repeat(to - before, count) + step] = (np.repeat(starts - before, count) + step) % self._rows()
+        rows[np.repeat(to - before, count) + step] = np.repeat(first - before, count) + step
         for name, array in out.items():
-            np.take(self._fields[name], rows, axis=0, out=array, mode="clip")  # "raise" would copy twice
+            if name not in large:  # the usual mode would copy twice
+                np.take(self._fields[name], rows, axis=0, out=array, mode="wrap")
+
+    def _copy_pieces(self, first: np.ndarray, to: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """Piece by piece: a tenth faster than row by row, where rows are large."""
+        size = self._rows()
+        pieces = list(zip(first.tolist(), to.tolist(), count.tolist(), strict=True))
+        pieces += [(0, at + size - row, row + n - size) for row, at, n in pieces if row + n > size]
+        for name, array in out.items():
+            field = self._fields[name][:size]
+            for row, at, n in pieces:
+                part = field[row : row + n]
+                array[at : at + len(part)] = part
 
     def _write(self, key: bytes, steps: int, arrays: Mapping[str, np.ndarray]) -> None:
         assert self._file is not None

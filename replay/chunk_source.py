@@ -17,7 +17,7 @@ from replay.errors import TryAgain
 from replay.index import EpisodeIndex
 from replay.loader import Arrays, Loader
 from replay.schema import Batch, Entry, Episode, EpisodeKey, EpisodeSpec, FieldSpec, Window
-from replay.source import Split
+from replay.source import Source, Split
 
 _log = logging.getLogger(__name__)
 
@@ -73,10 +73,13 @@ class ChunkSource:
             self._refreshed_s = time.monotonic()
             return self._index.steps
 
-    def episodes(self, split: Split) -> Sequence[EpisodeKey]:
-        """Keys, sorted."""
+    def episodes(self, split: Split, labels: frozenset[str] | None = None) -> Sequence[EpisodeKey]:
+        """Keys, sorted; with `labels`, of episodes that began with one of these sources."""
         with self._lock:
-            return self._index.keys(split)
+            keys = self._index.keys(split)
+            if labels is None:
+                return keys
+            return tuple(key for key in keys if self._index.entry(self._index.refs(key)[0]).source in labels)
 
     def entries(self, key: EpisodeKey) -> list[Entry]:
         """The chunks of an episode, in order: who acted in which steps. Raises KeyError."""
@@ -133,7 +136,13 @@ class ChunkSource:
                     away = None
 
     def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
-        """Ignored: draws are uniform."""
+        """See `Source`. Ignored unless the index prioritises."""
+        with self._lock:
+            self._index.feedback(windows, priorities)
+
+    def only(self, labels: Collection[str]) -> Source:
+        """The episodes that began with one of these sources, such as "expert". This source must outlive it."""
+        return _Only(self, frozenset(labels))
 
     def close(self) -> None:
         """The arena goes with the last process that uses it."""
@@ -203,3 +212,42 @@ class ChunkSource:
             self._forget(evicted)
         if evicted or rejected:
             raise _Gone
+
+
+class _Only:
+    """A view of a source. Implements `Source`."""
+
+    def __init__(self, source: ChunkSource, labels: frozenset[str]) -> None:
+        self.spec = source.spec
+        self._source, self._labels = source, labels
+
+    def refresh(self) -> int:
+        """Returns the number of steps on offer, of all labels."""
+        return self._source.refresh()
+
+    def episodes(self, split: Split) -> Sequence[EpisodeKey]:
+        """Keys, sorted."""
+        return self._source.episodes(split, self._labels)
+
+    def episode(self, key: EpisodeKey, fields: Sequence[str] | None = None) -> Episode:
+        """One episode, whatever its label. Raises KeyError."""
+        return self._source.episode(key, fields)
+
+    def batch(
+        self,
+        key: tuple[int, ...],
+        batch_size: int,
+        length: int,
+        fields: Sequence[str] | None = None,
+        split: Split = "train",
+        *,
+        context: int = 0,
+        across: bool = False,
+    ) -> Batch:
+        """See `Source`."""
+        wanted = (key, batch_size, length, fields, split)
+        return self._source.batch(*wanted, context=context, across=across, labels=self._labels)
+
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """See `Source`."""
+        self._source.feedback(windows, priorities)

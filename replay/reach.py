@@ -25,6 +25,7 @@ class News:
 
     oldest: int  # number of the oldest chunk still stored
     entries: list[tuple[int, Entry]]  # with their numbers
+    hints: list[tuple[str, bytes]]  # with their ids
 
 
 class Reach:
@@ -33,6 +34,7 @@ class Reach:
     def __init__(self, number: int, shard: Shard, patience_s: float, outage_s: float) -> None:
         """A shard counts as away after `patience_s`, and as gone after `outage_s`."""
         self.number, self.shard, self.epoch = number, shard, ""
+        self.hinted: str | None = None  # the last hint that was read; None: they are not for us
         self._patience_s, self._outage_s = min(patience_s, outage_s), outage_s
         self._away_since_s: float | None = None
         self._next_s, self._pause_s = 0.0, _PAUSE_S
@@ -84,7 +86,8 @@ class Reach:
             state = shard.state()
             if state.epoch != self.epoch or state.inserted_chunks < after:
                 raise self._lost(state, after)
-            return News(state.oldest, list(shard.tail(after)) if state.inserted_chunks > after else [])
+            entries = list(shard.tail(after)) if state.inserted_chunks > after else []
+            return News(state.oldest, entries, [] if self.hinted is None else shard.hints(self.hinted))
 
         return self.ask(look)
 

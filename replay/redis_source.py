@@ -6,8 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
+
+import numpy as np
 
 from replay.arena import Arena
 from replay.buffers import Allocate, BufferPool, plain_memory
@@ -17,13 +21,15 @@ from replay.errors import ExperienceLost
 from replay.index import EpisodeIndex
 from replay.reach import News, Reach
 from replay.router import Router
-from replay.schema import EpisodeSpec
+from replay.schema import EpisodeSpec, Window
+from replay.shard import Shard
 from replay.shared_file import private_directory
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _WAIT_S = 0.1
+_SEND_S = 1.0
 
 
 class RedisSource(ChunkSource):
@@ -51,6 +57,10 @@ class RedisSource(ChunkSource):
         self._reaches = [Reach(n, s, config.connect_timeout_s, outage_s) for n, s in enumerate(self._router.shards)]
         self._threads = ThreadPoolExecutor(len(self._reaches), "shard")
         self._at_all(lambda reach: reach.begin(spec))
+        self._sent_s = time.monotonic()
+        if config.sampling.kind == "prioritised":
+            for reach in self._reaches:
+                reach.hinted = "0"
         directory = private_directory(config.arena_dir) if config.arena_bytes else None
         super().__init__(
             spec,
@@ -62,6 +72,13 @@ class RedisSource(ChunkSource):
         )
         self.refresh()
 
+    def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
+        """See `Source`. Other learners hear of it when they refresh."""
+        with self._lock:
+            super().feedback(windows, priorities)
+            if time.monotonic() - self._sent_s > _SEND_S:
+                self._send_hints()
+
     def close(self) -> None:
         """Disconnects. The arena goes with the last process that uses it."""
         super().close()
@@ -70,8 +87,15 @@ class RedisSource(ChunkSource):
 
     def _refresh(self) -> None:
         """Reads what is new and forgets what was evicted; shards that are away stay as they are."""
+        self._send_hints()
         for reach, news in zip(self._reaches, self._at_all(self._ask), strict=True):
             self._learn(reach, news)
+
+    def _send_hints(self) -> None:
+        self._sent_s = time.monotonic()
+        for number, payload in self._index.take_hints().items():
+            with suppress(Away):  # they are worth little later on
+                self._reaches[number].ask(partial(Shard.send_hints, payload=payload))
 
     def _ask(self, reach: Reach) -> News | Away | ExperienceLost:
         """Changes nothing: several of these run at once."""
@@ -86,6 +110,8 @@ class RedisSource(ChunkSource):
         elif isinstance(news, News):
             self._index.add_many(reach.number, news.entries)
             self._index.drop_before(reach.number, news.oldest)
+            for reach.hinted, payload in news.hints:
+                self._index.give_hints(payload)
 
     def _lose(self, reach: Reach, error: ExperienceLost) -> None:
         """Goes on with what a shard has that lost experience, if the configuration allows that."""
@@ -93,6 +119,7 @@ class RedisSource(ChunkSource):
             raise error
         known = self._index.chunks
         self._index.clear(reach.number)
+        reach.hinted = reach.hinted and "0"
         others = self._index.chunks
         try:
             reach.epoch = reach.ask(lambda shard: shard.register(self.spec))
@@ -107,7 +134,7 @@ class RedisSource(ChunkSource):
         """With these chunks all went that were older; or it is the shard that lost them."""
         for number in {self._index.shard(ref) for ref in refs}:
             news = self._ask(self._reaches[number])
-            self._learn(self._reaches[number], replace(news, entries=[]) if isinstance(news, News) else news)
+            self._learn(self._reaches[number], replace(news, entries=[], hints=[]) if isinstance(news, News) else news)
         super()._forget(refs)
 
     def _bodies(self, refs: Sequence[int]) -> list[bytes | None]:

@@ -78,16 +78,18 @@ class SharedFile:
         self._release = weakref.finalize(self, _leave, path, self.fd, self._lock_fd)  # also at the end of the process
 
     @contextmanager
-    def reading(self) -> Iterator[bool]:
-        """Nobody writes meanwhile, if True; False if that could not be had within a second."""
-        with self._holding(fcntl.LOCK_SH) as held:
-            yield held
-
-    @contextmanager
-    def writing(self) -> Iterator[bool]:
-        """Nobody reads or writes meanwhile, if True; False if that could not be had within a second."""
-        with self._holding(fcntl.LOCK_EX) as held:
-            yield held
+    def holding(self, *, alone: bool) -> Iterator[bool]:
+        """Nobody writes meanwhile, and with `alone` nobody reads either, if True; False if that could not be had within
+        a second."""
+        with self._threads:
+            if not (self._release.alive and _flock(self._lock_fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, _LOCK_S)):
+                yield False
+                return
+            try:
+                self._touch()
+                yield True
+            finally:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def reserve(self, begin: int, end: int) -> None:
         """Takes disk space for these bytes. Raises OSError if there is none, or if the disk would be nearly full."""
@@ -99,18 +101,6 @@ class SharedFile:
     def close(self) -> None:
         """The last one removes the file. What was read from it stays valid."""
         self._release()
-
-    @contextmanager
-    def _holding(self, how: int) -> Iterator[bool]:
-        with self._threads:
-            if not (self._release.alive and _flock(self._lock_fd, how, _LOCK_S)):
-                yield False
-                return
-            try:
-                self._touch()
-                yield True
-            finally:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def _touch(self) -> None:
         """Writing to a mapping does not change the time of a file in shared memory."""

@@ -10,10 +10,12 @@ from statistics import median
 import torch
 
 
-def turns(sides: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
+def turns(
+    sides: Mapping[str, Callable[[], object]], repetitions: int, clock: Callable[[], float] | None = None
+) -> dict[str, list[float]]:
     """Seconds of each call by side: one call to warm up, then turn by turn, the order reversed each time."""
-    # One thread's own time, where there is one: what else runs on the machine does not count.
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    if clock is None:  # one thread's own time, where there is one: what else runs on the machine does not count
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()

@@ -11,8 +11,10 @@ import numpy as np
 from replay.arena import Arena
 from replay.schema import EpisodeSpec
 
-SPEC = EpisodeSpec.build({"image": ((16, 16, 3), "uint8"), "state": ((2,), "int64")}, action_dim=2)
-MAX_BYTES = 2**18
+SPEC = EpisodeSpec.build(
+    {"image": ((16, 16, 3), "uint8"), "state": ((2,), "int64"), "big": ((40, 60), "uint8")}, action_dim=2
+)
+MAX_BYTES = 2**20
 CHUNKS = 60  # more than the arena holds
 
 

@@ -62,7 +62,7 @@ def files(directory: Path) -> list[Path]:
 @given(st.lists(st.integers(0, 40), max_size=120), st.integers(1, 400))
 def test_it_holds_the_newest(tmp_path_factory: pytest.TempPathFactory, numbers: list[int], room: int) -> None:
     """Whatever the order and size: what it finds is right, and it finds at least what was put last."""
-    size, directory = 2 * 4096 * (len(SPEC.fields) + 1) + room * 810, tmp_path_factory.mktemp("arena")
+    size, directory = 2 * 4096 * (len(SPEC.fields) + 1) + room * 3210, tmp_path_factory.mktemp("arena")
     arenas = [Arena(directory, "test", SPEC, size) for _ in range(2)]
     for turn, number in enumerate(numbers):
         assert arenas[turn % 2].put(key(number), chunk(number)) == (len(chunk(number)["reward"]) <= room)
@@ -212,7 +212,7 @@ def test_a_full_disk_makes_it_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The disk says no after a part of the arena; everything still works in that part, and it is said once."""
-    monkeypatch.setattr("replay.arena._GROW_BYTES", 2**14)
+    monkeypatch.setattr("replay.arena._GROW_BYTES", 2**16)
     one, other = (Arena(tmp_path, "test", SPEC, MAX_BYTES) for _ in range(2))
     granted = []
 
