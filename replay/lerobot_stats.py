@@ -15,7 +15,8 @@ def array_stats(values: np.ndarray) -> dict[str, np.ndarray]:
     """Of (T, *shape) numbers: min, max, mean, std and quantiles, each (*shape) or (1,) float64; count (1,)."""
     rows = np.asarray(values, np.float64).reshape(len(values), -1)
     shape = values.shape[1:] or (1,)
-    stats = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+    with np.errstate(over="ignore"):
+        stats = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
     stats |= dict(zip(QUANTILES, np.quantile(rows, [*QUANTILES.values()], axis=0), strict=True))
     return {name: value.reshape(shape) for name, value in stats.items()} | {"count": np.array([len(values)])}
 
@@ -37,7 +38,8 @@ def merged(one: Stats, other: Stats) -> dict[str, np.ndarray]:
     n, m = one["count"][0], other["count"][0]
     share = m / (n + m)
     between = other["mean"] - one["mean"]
-    variance = one["std"] ** 2 * (1 - share) + other["std"] ** 2 * share + between**2 * share * (1 - share)
+    with np.errstate(over="ignore"):
+        variance = one["std"] ** 2 * (1 - share) + other["std"] ** 2 * share + between**2 * share * (1 - share)
     stats = {name: one[name] * (1 - share) + other[name] * share for name in ("mean", *QUANTILES)}
     stats |= {"min": np.minimum(one["min"], other["min"]), "max": np.maximum(one["max"], other["max"])}
     return stats | {"std": np.sqrt(variance), "count": np.array([n + m])}
