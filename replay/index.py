@@ -64,11 +64,11 @@ class EpisodeIndex:
             source = self._source(entry.source)
         if entry.first_step == 0:
             life.group = 2 * source + (split_of(entry.episode_key, self._valid_share) == "valid")
-        if self._sampler.queues:
-            self._sampler.arrived(life.number, life.tail, entry)
         life.seq, life.episode, life.reach = entry.id.seq, entry.episode, entry.first_step + entry.steps
         place = (cursor, entry.checksum, life.number, life.seq, entry.episode, entry.first_step, entry.steps)
-        self._rows.append(life, (*place, entry.policy_version, source, life.group))
+        row = self._rows.append(life, (*place, entry.policy_version, source, life.group))
+        if self._sampler.attentive:
+            self._sampler.arrived(row, entry)
         self._changed.add(life.number)
         self.steps, self.chunks, self.version = self.steps + entry.steps, self.chunks + 1, self.version + 1
 

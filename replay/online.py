@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from replay.schema import Entry
+
 MAX_WAITING = 16_384  # windows; the oldest give way when learners draw slower than actors act
 
 
@@ -13,7 +15,8 @@ class _Life:
     unseen: int = 0  # steps at its end that are in no window yet
     seq: int = -1
     ref: int = -1
-    steps: int = 0
+    steps: int = 0  # of the newest chunk
+    episode_steps: int = 0  # so far
 
 
 class OnlineQueue:
@@ -30,14 +33,15 @@ class OnlineQueue:
         self._key: tuple[int, ...] | None = None
         self._taken: list[tuple[int, int]] = []
 
-    def arrived(self, number: int, ref: int, seq: int, first_step: int, steps: int) -> None:
+    def arrived(self, number: int, ref: int, entry: Entry) -> None:
         """A new chunk of the life of this number."""
+        seq, first_step, steps = entry.id.seq, entry.first_step, entry.steps
         life = self._lives.setdefault(number, _Life())
         if first_step == 0 and not (self._across and seq == life.seq + 1):
-            if life.unseen and not self._across:
+            if life.unseen and not self._across and life.episode_steps >= self._length:
                 self._waiting.append((life.ref, life.steps))
             life.unseen = 0
-        life.seq, life.ref, life.steps = seq, ref, steps
+        life.seq, life.ref, life.steps, life.episode_steps = seq, ref, steps, first_step + steps
         life.unseen += steps
         while life.unseen >= self._length:
             life.unseen -= self._length

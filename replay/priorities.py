@@ -20,19 +20,20 @@ LEAST, MOST = 1e-6, 1e6  # a chunk of priority 0 is still drawn at times, and no
 
 
 class Priorities:
-    """How much learners want to see each chunk, in a column of the rows: 0 = it is new."""
+    """How much learners want to see each chunk, in a column of the rows."""
 
     def __init__(self, rows: Rows) -> None:
         self.largest = 1.0  # that anybody gave
         self._rows = rows
         rows.column(self, "f4")
 
+    def arrived(self, row: int) -> None:
+        """A new chunk gets the largest priority seen."""
+        self._rows.columns[self][row] = self.largest
+
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows),) float64; new chunks get the largest priority seen."""
-        column = self._rows.columns[self]
-        new = rows[column[rows] == 0]
-        column[new] = self.largest
-        return column[rows].astype(np.float64)
+        """(len(rows),) float64."""
+        return self._rows.columns[self][rows].astype(np.float64)
 
     def set(self, rows: np.ndarray, priorities: np.ndarray) -> None:
         """Of a row that is given twice the larger one counts."""
@@ -60,7 +61,6 @@ class PrioritisedStarts(Starts):
         del self._rows.columns[self._weights]
 
     def reprice(self, rows: np.ndarray) -> None:
-        """The priorities of these rows have changed; all of them are counted."""
         self._counted(rows, self.counts(rows))
 
     def lose(self, begin: int, end: int) -> None:

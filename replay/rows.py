@@ -19,6 +19,8 @@ import numpy as np
 
 from replay.schema import ChunkId, EpisodeKey
 
+POSITION_BITS = 40  # of the handle of a chunk: its position; above them is the number of its life
+POSITION = (1 << POSITION_BITS) - 1
 ROW = np.dtype(
     [
         ("cursor", "i8"),  # at the life's shard
@@ -33,8 +35,6 @@ ROW = np.dtype(
         ("group", "i4"),  # of the episode: who acted at its beginning, and its side of the split
     ]
 )
-POSITION_BITS = 40  # of the handle of a chunk: its position; above them is the number of its life
-POSITION = (1 << POSITION_BITS) - 1
 BLOCK = 64  # the number of rows is a multiple of it
 
 
@@ -57,6 +57,10 @@ class Stretch:
 
     def key(self, episode: int) -> EpisodeKey:
         return EpisodeKey(self.name[0], self.name[1], episode)
+
+    def ref(self, row: int) -> int:
+        """The handle of a chunk."""
+        return self.number << POSITION_BITS | row - self.offset
 
 
 class Rows:
@@ -108,14 +112,15 @@ class Rows:
         self.lives[life.number], self._order = None, None
         self._free.append(life.number)
 
-    def append(self, life: Stretch, record: tuple[int, ...]) -> None:
-        """The next chunk of a life, in the order of ROW."""
+    def append(self, life: Stretch, record: tuple[int, ...]) -> int:
+        """Adds the next chunk of a life, with the fields of ROW; returns its row."""
         row = life.tail + life.offset
         if row >= life.start + life.size:
             self._make_room(life)
             row = life.tail + life.offset
         self.table[row] = record
         life.tail += 1
+        return row
 
     def refs(self, rows: np.ndarray) -> np.ndarray:
         """Handles of chunks."""

@@ -13,7 +13,7 @@ from replay.feedback import Feedback
 from replay.newest import newest
 from replay.online import OnlineQueue
 from replay.priorities import Priorities, PrioritisedStarts, check_priorities
-from replay.rows import POSITION_BITS, Rows
+from replay.rows import Rows
 from replay.schema import Entry, Window
 from replay.starts import Starts
 
@@ -34,7 +34,7 @@ class Sampler:
 
     def __init__(self, rows: Rows, labels: Sequence[str], config: SamplingConfig) -> None:
         """`labels` grows as the index meets new ones."""
-        self.queues: dict[Kind, OnlineQueue] = {}
+        self._queues: dict[Kind, OnlineQueue] = {}
         self._rows, self._labels, self._config = rows, labels, config
         self._priorities = Priorities(rows) if config.kind == "prioritised" else None
         self._feedback = Feedback(rows)
@@ -45,11 +45,18 @@ class Sampler:
         for starts in self._starts.values():
             starts.changed.update(changed)
 
-    def arrived(self, number: int, position: int, entry: Entry) -> None:
-        """A life of this number gets a chunk at this position."""
-        ref = number << POSITION_BITS | position
-        for queue in self.queues.values():
-            queue.arrived(number, ref, entry.id.seq, entry.first_step, entry.steps)
+    @property
+    def attentive(self) -> bool:
+        """Whether it wants to know of each chunk that arrives."""
+        return self._priorities is not None or bool(self._queues)
+
+    def arrived(self, row: int, entry: Entry) -> None:
+        """A new chunk is in this row."""
+        if self._priorities is not None:
+            self._priorities.arrived(row)
+        for queue in self._queues.values():
+            life = self._rows.life_of(row)
+            queue.arrived(life.number, life.ref(row), entry)
 
     def forget(self, number: int) -> None:
         """A life has lost chunks that were not its oldest."""
@@ -104,9 +111,8 @@ class Sampler:
     def _reprice(self, priorities: Priorities, rows: np.ndarray, values: np.ndarray) -> None:
         priorities.set(rows, values)
         for starts in self._starts.values():
-            if isinstance(starts, PrioritisedStarts):
-                starts.update(starts.away)
-                starts.reprice(rows)
+            starts.update(starts.away)
+            starts.reprice(rows)
 
     def _of_kind(self, kind: Kind) -> Starts:
         starts = self._starts.pop(kind, None) or self._new(kind)
@@ -114,7 +120,7 @@ class Sampler:
         if len(self._starts) > _KINDS:
             oldest = next(iter(self._starts))
             self._starts.pop(oldest).close()
-            self.queues.pop(oldest, None)
+            self._queues.pop(oldest, None)
         return starts
 
     def _new(self, kind: Kind) -> Starts:
@@ -124,7 +130,7 @@ class Sampler:
         if kind.valid:
             return Starts(self._rows, kind.length, kind.across, groups)
         if self._config.online_share:
-            self.queues[kind] = OnlineQueue(kind.length, kind.across)
+            self._queues[kind] = OnlineQueue(kind.length, kind.across)
         if self._priorities is None:
             return Starts(self._rows, kind.length, kind.across, groups)
         return PrioritisedStarts(self._rows, kind.length, kind.across, groups, self._priorities, self._config)
@@ -139,7 +145,7 @@ class Sampler:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Windows that end in new chunks, as many as there are up to the share: rows, and steps within them."""
         found: list[tuple[int, int]] = []
-        queue = self.queues.get(kind)
+        queue = self._queues.get(kind)
         if queue is not None:
             wanted = int(self._config.online_share * batch_size + rng.random())
             queue.take(key)

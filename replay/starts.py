@@ -72,6 +72,9 @@ class Starts:
     def lose(self, begin: int, end: int) -> None:
         """The chunks of these rows are about to go."""
 
+    def reprice(self, rows: np.ndarray) -> None:
+        """The priorities of these chunks have changed; nothing else has since the last update."""
+
     def is_away(self, lives: np.ndarray) -> np.ndarray:
         """(len(lives),) bool: whether the shards of these lives are not drawn."""
         return np.isin(self._rows.shard[lives], list(self.away))
