@@ -48,7 +48,7 @@ class Lane:
 
     def step(self, action: np.ndarray) -> None:
         """Raises BadInput for a reward that is no number."""
-        fields, reward, terminated, truncated, _ = self.env.step(action)
+        fields, reward, terminated, truncated, info = self.env.step(action)
         self.length += 1
         self.total_reward += float(reward)
         if not np.isfinite(self.total_reward):
@@ -56,7 +56,8 @@ class Lane:
                 f"The environment's reward is {reward} at step {self.length} of the episode with seed {self.seed}.",
                 "Mend the environment: rewards must be finite.",
             )
-        self._put(fields, action, float(reward), (False, terminated or truncated, terminated))
+        taken = info.get("action", action)  # FlatAction says which action the vector stood for
+        self._put(fields, taken, float(reward), (False, terminated or truncated, terminated))
 
     def outcome(self) -> Outcome:
         frames = None if self.frames is None else np.stack(self.frames)

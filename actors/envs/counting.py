@@ -18,6 +18,11 @@ def make(config: EnvConfig, seed: int) -> CountingEnv:
     return CountingEnv(config, seed)
 
 
+def tasks() -> tuple[str, ...]:
+    """Examples: any length will do."""
+    return "10", "5-12"
+
+
 class CountingEnv(gymnasium.Env):
     """`counting/<n>`: episodes of n decisions; `counting/<n>-<m>`: of n to m, drawn from the seed of the reset.
 
@@ -31,6 +36,7 @@ class CountingEnv(gymnasium.Env):
     def __init__(self, config: EnvConfig, seed: int) -> None:
         self.config, self._id = config, seed
         self._range = _lengths(config.task.partition("/")[2])
+        self.task_text, self.fps, self.max_steps = "count", 1.0, self._range[1]
         self._episode = self._step = 0
         self._begin(seed)
         self.action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
 import gymnasium
 import numpy as np
-from einops import reduce
 from gymnasium import spaces
 
+from actors.envs.pixels import shrink
 from actors.envs.registry import EnvConfig, unknown
 from replay.errors import BadInput, Missing
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")  # dm_control reads it once, when it is imported
 
+STEP_LIMIT = 1000  # control steps, as every other task of the suite has
+UNBOUNDED = 1e6  # a range above this is MuJoCo's way to say that there is none
 INSTALL_GL = "Run `apt-get install --no-install-recommends libosmesa6` (or set MUJOCO_GL=egl where EGL works)."
 
 
@@ -44,6 +47,10 @@ class DMC(gymnasium.Env):
         _check(config)
         self._env = _load(config, seed)
         self._low, self._high = _bounds(self._env)
+        repeat = config.action_repeat
+        self.task_text = config.task.partition("/")[2].replace("_", " ")
+        self.fps = 1.0 / (self._env.control_timestep() * repeat)
+        self.max_steps = math.ceil(self._env._step_limit / repeat - 1e-6)  # the limit is a quotient of times
         self.action_space = spaces.Box(-1.0, 1.0, self._low.shape, np.float32)
         self.observation_space = self._space()
         self._frame: np.ndarray | None = None
@@ -94,7 +101,7 @@ class DMC(gymnasium.Env):
         self._frame = None
         found = {}
         if self.config.pixels:
-            found["image"] = _shrink(self.render(), self.config.image_size)
+            found["image"] = shrink(self.render(), self.config.image_size)
         if self.config.state:
             found["state"] = np.concatenate([np.ravel(v) for v in step.observation.values()], dtype=np.float32)
             found["qpos"] = _positions(self._env.physics)
@@ -126,6 +133,8 @@ def _load(config: EnvConfig, seed: int) -> Any:
     limit = {"time_limit": config.time_limit_s} if config.time_limit_s else {}
     domain, task = known[name]
     env = _suite().load(domain, task, task_kwargs={"random": seed % 2**32, **limit})
+    if math.isinf(env._step_limit):  # lqr alone would never end
+        env._step_limit = STEP_LIMIT
     quality = env.physics.model.vis.quality
     quality.shadowsize = quality.offsamples = (
         0  # software rendering is 5-11 times faster; only read before the first frame
@@ -148,8 +157,11 @@ def _camera(physics: Any, config: EnvConfig) -> Any:
 
 
 def _bounds(env: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of the actuators; one without bounds (lqr) gets [-1, 1]."""
     spec = env.action_spec()
-    return spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)
+    free = spec.maximum - spec.minimum > UNBOUNDED
+    low, high = np.where(free, -1.0, spec.minimum), np.where(free, 1.0, spec.maximum)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _positions(physics: Any) -> np.ndarray:
@@ -159,12 +171,6 @@ def _positions(physics: Any) -> np.ndarray:
     free_turn = (model.jnt_type == 3) & (model.jnt_limited == 0)  # mjJNT_HINGE
     hinge[model.jnt_qposadr[free_turn]] = True
     return np.concatenate([qpos[~hinge], np.cos(qpos[hinge]), np.sin(qpos[hinge])], dtype=np.float32)
-
-
-def _shrink(frame: np.ndarray, size: int) -> np.ndarray:
-    """Box average to (size, size, 3) uint8."""
-    mean = reduce(frame.astype(np.float32), "(h a) (w b) c -> h w c", "mean", h=size, w=size)
-    return np.rint(mean).astype(np.uint8)
 
 
 def _missing_gl(error: Exception) -> Missing:

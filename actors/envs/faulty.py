@@ -26,6 +26,11 @@ def make(config: EnvConfig, seed: int) -> FaultyEnv:
     return FaultyEnv(config, seed)
 
 
+def tasks() -> tuple[str, ...]:
+    """One example for each fault."""
+    return tuple(f"{fault}@0.01" for fault in FAULTS)
+
+
 class FaultyEnv(CountingEnv):
     """Episodes of 20 decisions. Faults are not seeded: the episode that failed may succeed when it is tried again."""
 

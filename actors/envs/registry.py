@@ -5,17 +5,23 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import ModuleType
 
 import gymnasium
 import numpy as np
 
+from actors.envs.flat_action import flat
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 
-# One line a suite: prefix -> module with `make(config, seed) -> gymnasium.Env`, imported when it is first asked for.
+# One line a suite: prefix -> module with `make(config, seed) -> gymnasium.Env` and `tasks() -> Iterable[str]` (without
+# the prefix), imported when it is first asked for.
 SUITES: Mapping[str, str] = {
     "dmc": "actors.envs.dmc",
+    "hybrid": "actors.envs.hybrid",
+    "crafter": "actors.envs.crafter",
+    "atari": "actors.envs.atari",
     "counting": "actors.envs.counting",
     "faulty": "actors.envs.faulty",
 }
@@ -36,9 +42,19 @@ class EnvConfig:
     pixels: bool = True  # observe "image"; False never starts a renderer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvInfo:
+    """What every environment says of itself, as attributes of the same names (`env.unwrapped`)."""
+
+    task_text: str  # the task in words
+    fps: float  # decisions a simulated second
+    max_steps: int  # decisions after which an episode ends at the latest
+
+
 def make(config: EnvConfig, seed: int) -> gymnasium.Env:
     """An environment with Dict observations ({"image": (H, W, 3) uint8, "state": (S,) float32, ...}) and actions
-    Box(-1, 1). `seed` fixes its draws until `reset(seed=...)` gives another.
+    Box(-1, 1); see flat_action.py for suites with other actions. `seed` fixes its draws until `reset(seed=...)` gives
+    another. Where the suite knows success, `info["success"]` is a bool after each step.
 
     Raises BadInput for an unknown suite or task, Missing when the machine lacks a part of the simulator.
     """
@@ -47,7 +63,23 @@ def make(config: EnvConfig, seed: int) -> gymnasium.Env:
         raise unknown(
             "environment suite", suite, SUITES, hint="write the task as suite/task, e.g. dmc/cartpole_swingup"
         )
-    return importlib.import_module(SUITES[suite]).make(config, seed)
+    return flat(_module(suite).make(config, seed))
+
+
+def tasks(suite: str) -> list[str]:
+    """`suite/task` for each task of a suite, sorted. Raises BadInput for an unknown suite, Missing as `make` does."""
+    if suite not in SUITES:
+        raise unknown("environment suite", suite, SUITES)
+    return [f"{suite}/{task}" for task in sorted(_module(suite).tasks())]
+
+
+def _module(suite: str) -> ModuleType:
+    return importlib.import_module(SUITES[suite])
+
+
+def info_of(env: gymnasium.Env) -> EnvInfo:
+    inner = env.unwrapped
+    return EnvInfo(**{field.name: getattr(inner, field.name) for field in fields(EnvInfo)})
 
 
 def episode_spec(config: EnvConfig) -> EpisodeSpec:
@@ -67,6 +99,20 @@ def spec_of(env: gymnasium.Env) -> EpisodeSpec:
         name: (tuple(space.shape or ()), np.dtype(space.dtype).name) for name, space in env.observation_space.items()
     }
     return EpisodeSpec.build(observations, action_dim=env.action_space.shape[0])
+
+
+def limit_steps(config: EnvConfig, fps: float, default: int) -> int:
+    """Decisions an episode, for suites that count them: `time_limit_s` of the configuration, or `default`."""
+    return max(1, round(config.time_limit_s * fps)) if config.time_limit_s else default
+
+
+def variants(text: str, known: Iterable[str]) -> tuple[str, frozenset[str]]:
+    """`task@one+two` -> (task, {one, two}). Raises BadInput for a variant that is not known."""
+    task, _, names = text.partition("@")
+    found = frozenset(names.split("+")) if names else frozenset()
+    for name in sorted(found.difference(known)):
+        raise unknown(f"variant of {task!r}", name, known)
+    return task, found
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> BadInput:

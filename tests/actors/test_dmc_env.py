@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from actors.envs.registry import EnvConfig, episode_spec, make
+from actors.envs.registry import EnvConfig, episode_spec, info_of, make
 from replay.errors import BadInput, Missing
 
 PIXELS = EnvConfig(task="dmc/cartpole_balance", time_limit_s=0.4)
@@ -156,3 +156,19 @@ except Missing as error:
 
 def test_environments_are_gymnasium_environments() -> None:
     assert isinstance(make(EnvConfig(task="counting/3"), 0), gymnasium.Env)
+
+
+def test_the_linear_regulator_gets_the_bounds_and_the_limit_that_it_lacks() -> None:
+    env = make(EnvConfig(task="dmc/lqr_lqr_2_1", pixels=False), seed=0)
+    assert info_of(env).max_steps == 250
+    env.reset(seed=0)
+    env.step(np.ones(1, np.float32))
+    inner = env.unwrapped._env  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(inner.physics.data.ctrl, [1.0])
+
+
+def test_says_what_it_is() -> None:
+    info = info_of(make(PIXELS, seed=0))
+    assert (info.task_text, info.max_steps) == ("cartpole balance", 10)
+    assert info.fps == pytest.approx(25.0)
+    assert info_of(make(EnvConfig(task="dmc/walker_walk", action_repeat=3), 0)).max_steps == 334
