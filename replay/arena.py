@@ -166,7 +166,7 @@ class Arena:
         rows[np.repeat(to - before, count) + step] = np.repeat(first - before, count) + step
         for name, array in out.items():
             if name not in large:  # the usual mode would copy twice
-                np.take(self._fields[name], rows, axis=0, out=array, mode="wrap")
+                np.take(self._fields[name][:size], rows, axis=0, out=array, mode="wrap")
 
     def _copy_pieces(self, first: np.ndarray, to: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
         """Piece by piece: a tenth faster than row by row, where rows are large."""
