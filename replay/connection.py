@@ -70,6 +70,7 @@ class Connection:
             "socket_connect_timeout": timeout_s,
             "retry": Retry(NoBackoff(), 0),  # retries are ours, with a deadline and a log line
             "driver_info": None,  # a user of few rights may not introduce its library
+            "redis_connect_func": _greet,
         }
         try:
             self._client: Any = redis.Redis.from_url(url, **options)
@@ -111,6 +112,14 @@ class Connection:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _greet(connection: Any) -> None:
+    """A refusal shows here, before a command. And what TLS 1.3 says after its handshake is read, which redis-py else
+    takes for the reply to a command that it never sent."""
+    connection.on_connect()
+    connection.send_command("PING")
+    connection.read_response()
 
 
 def _refuse_bad_tls(name: str, error: BaseException) -> None:
