@@ -22,6 +22,7 @@ from replay.spool import Spool
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 1.0
 _SAY_S = 10.0  # between log lines of one wait
+_SLOW_S = 0.1  # for an answer: who waits that long for each chunk is held up
 _IN_MEMORY = 2  # chunks: one call may seal as many
 
 
@@ -35,8 +36,8 @@ class Tally:
 
 
 class Outbox:
-    """Sends what it is given while the server answers. While the server is away, chunks go to the disk and a thread
-    tries to send them; when the last one is gone the thread ends, and chunks are sent directly again.
+    """Sends what it is given while the server answers. While the server is away or slow, chunks go to the disk and a
+    thread tries to send them; when the last one is gone the thread ends, and chunks are sent directly again.
 
     One thread may use it, besides its own. Memory holds two chunks at most; who has more must wait in `await_room`.
     """
@@ -49,6 +50,7 @@ class Outbox:
         self._acknowledged = spool.first_seq - 1 if spool.chunks else -1  # sequence number
         self._queue: deque[Sealed] = deque()  # in memory, later than those on the disk
         self._jammed = False  # the disk took no more
+        self._slow = False  # the last answer was
         self._held = ""  # why the limiter does not take the next chunk
         self._said_s = -_SAY_S
         self._failure: Exception | None = None  # of the thread
@@ -91,7 +93,7 @@ class Outbox:
         if self._spool.chunks:
             self._start()
         while self._queue:
-            if self._thread is None and (self._jammed or not self.away) and self._send(self._queue[0]):
+            if self._thread is None and (self._jammed or not (self.away or self._slow)) and self._send(self._queue[0]):
                 self._queue.popleft()
             elif not self._held and self._spool.add(self._queue[0]):
                 self._queue.popleft()
@@ -133,7 +135,7 @@ class Outbox:
         pace = None
         if self._config.limiter.samples_per_insert:
             pace = Pace(config=self._config.limiter, elsewhere=self._router.inserted_elsewhere(self._shard))
-        claim = Claim(life=self.life, acknowledged=self._acknowledged)
+        claim, begun_s = Claim(life=self.life, acknowledged=self._acknowledged), time.monotonic()
         try:
             self._shard.commit(sealed.entry, sealed.body, self._router.max_bytes, claim, pace, patience_s=0)
         except Held as held:
@@ -144,7 +146,7 @@ class Outbox:
         except TryAgain:
             self._held = ""
             return False
-        self._held = ""
+        self._held, self._slow = "", time.monotonic() - begun_s > _SLOW_S
         self._acknowledged = sealed.entry.id.seq
         self.tally.steps += sealed.entry.steps
         self.tally.episodes += sealed.ends_episode

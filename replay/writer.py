@@ -28,7 +28,7 @@ _MEND = "Give each episode as records from is_first to is_last, aligned as repla
 class ReplayWriter:
     """Writes the episodes of one environment, one after the other. Not for several threads at once.
 
-    While Redis answers, a chunk is acknowledged before `add` returns. While it is away, `add` goes on at once: chunks
+    While Redis answers, a chunk is acknowledged before `add` returns. While it is away or slow, `add` goes on: chunks
     wait on the disk, up to `config.spool_bytes`, and are sent in order when Redis is back. If this process dies, at
     most the records since the last chunk are lost: the next writer of the stream on this machine sends what waits.
 
