@@ -85,7 +85,7 @@ class ReplayConfig:
     chunk_steps: int = 64
     codec: Codec = "lz4"
     durability: Durability = "process"  # of the server that an empty url starts
-    connect_timeout_s: float = 2.0  # at start, and the longest silence of the server before it counts as away
+    connect_timeout_s: float = 1.5  # at start, and the longest silence of the server before it counts as away
     outage_s: float = 60.0  # how long a server may be away before whoever needs it gives up (exit code 75)
     on_loss: Literal["stop", "continue"] = "stop"  # when a server comes back without experience that it acknowledged
     spool_bytes: int = 2**30  # per stream, on disk: chunks that wait for a server that is away; 0 = none, acting stops
