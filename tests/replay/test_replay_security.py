@@ -28,6 +28,8 @@ from replay.router import Router
 from replay.schema import ChunkId, Entry
 from replay.shard import Shard
 from replay.status import status
+from replay.survey import Surveyor
+from replay.verify import verify_shard
 from replay.writer import ReplayWriter
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "redis"
@@ -142,7 +144,12 @@ def test_each_user_may_do_its_work(secured: Secured, run: str) -> None:
     assert watching.counters()["chunks"] == 9
     assert len(list(watching.tail(0))) == 9
     assert (watching.sampled(), watching.state().inserted_chunks) == ({"learner0": 32}, 9)
-    assert shard(secured, "admin", run).evict(1) == 1
+    surveyors = {user: Surveyor(secured.url(user), run, 2, 5) for user in ("monitor", "admin")}
+    look = surveyors["monitor"].see()
+    assert (look.counters["steps"], look.server["aof_enabled"], look.lives) == (60, 1, {"s": 1})
+    assert [stored.number for stored in surveyors["monitor"].newest(2)] == [8, 9]
+    assert verify_shard(surveyors["admin"], run).damages == []
+    assert surveyors["admin"].evict(1) == 1
     source.close()
     writer.close()
     assert secured.denied() == []
