@@ -52,10 +52,18 @@ def _export(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as reader:
         if arguments.format == "lerobot":
             fps = arguments.fps or _fps(reader)
-            lerobot = LeRobotWriter(out, reader.spec, fps=fps, task=arguments.task, origin=reader.origin)
+            lerobot = LeRobotWriter(
+                out,
+                reader.spec,
+                fps=fps,
+                task=arguments.task,
+                origin=reader.origin,
+                max_file_bytes=arguments.file_bytes,
+            )
             wrong = copy(reader, lerobot, "export", sys.stdout)
         else:
-            dataset = DatasetWriter(out, reader.spec, name=arguments.name or out.name, origin=reader.origin)
+            name = arguments.name or out.name
+            dataset = DatasetWriter(out, reader.spec, name=name, origin=reader.origin, shard_bytes=arguments.file_bytes)
             wrong = copy(reader, dataset, "export", sys.stdout)
         _tell(reader)
         if arguments.verify and arguments.format == "lerobot":
@@ -80,15 +88,14 @@ def _opened(arguments: argparse.Namespace) -> Iterator[SourceReader]:
     from replay.redis_source import RedisSource
     from replay.source_reader import SourceReader
 
-    path = Path(arguments.source)
-    if is_dataset(path):
-        recorded = DatasetSource(path, ReplayConfig(arena_bytes=0))
+    if arguments.source and is_dataset(Path(arguments.source)):
+        recorded = DatasetSource(Path(arguments.source), ReplayConfig(arena_bytes=0))
         try:
             yield SourceReader(recorded, recorded.manifest.origin, partial=True)
         finally:
             recorded.close()
         return
-    with find(arguments.source, "", "") as place:
+    with find(arguments.source, arguments.url, arguments.run) as place:
         spec = next(filter(None, (shard.spec() for shard in place.shards())), None)
         if spec is None:
             raise BadInput(f"The run {place.run} has no experience.", "Export a run that has collected some.")
@@ -123,12 +130,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("format", choices=("dataset", "lerobot"), help="see below")
-    parser.add_argument("source", metavar="SOURCE", help="a run directory or recorded data")
+    parser.add_argument("source", metavar="SOURCE", nargs="?", default="", help="a run directory or recorded data")
+    parser.add_argument("--url", default="", help="instead of SOURCE: servers of a replay, and with it --run")
+    parser.add_argument("--run", default="", help="instead of SOURCE: the name of the run")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new directory, or one to go on with")
     parser.add_argument("--name", default="", help="of a data set; the name of DIR if not given")
     parser.add_argument("--fps", type=int, default=0, help="lerobot: frames a second; that of recorded data if known")
     parser.add_argument("--task", default="", help="lerobot: what is done, in words, where episodes do not say it")
     parser.add_argument("--partial", action="store_true", help="also episodes that have not ended")
+    parser.add_argument("--file-bytes", type=int, default=2**27, help="size of the files: what a kill can cost")
     parser.add_argument("--verify", action="store_true", help="compare all of it with the source afterwards")
     return parser
 

@@ -40,7 +40,9 @@ def _ingest(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     reader = reader_of(arguments.format, Path(arguments.path), _renamed(arguments.rename))
     out = Path(arguments.out).resolve()
-    writer = DatasetWriter(out, reader.spec, name=arguments.name or out.name, origin=reader.origin)
+    writer = DatasetWriter(
+        out, reader.spec, name=arguments.name or out.name, origin=reader.origin, shard_bytes=arguments.file_bytes
+    )
     wrong = copy(reader, writer, "ingest", sys.stdout)
     if arguments.verify:
         verify(out)
@@ -52,9 +54,11 @@ def _ingest(arguments: argparse.Namespace) -> int:
 
 
 def _renamed(words: Sequence[str]) -> dict[str, str]:
-    from distwm.config import parse_overrides
+    from replay.errors import BadInput
 
-    return parse_overrides(words)
+    if wrong := [word for word in words if "=" not in word]:
+        raise BadInput(f"{wrong[0]!r} is not another name.", "Write --rename COLUMN=FIELD.")
+    return {column: field for column, _, field in (word.partition("=") for word in words)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rename", action="append", default=[], metavar="COLUMN=FIELD", help="names a field; nothing leaves it out"
     )
+    parser.add_argument("--file-bytes", type=int, default=2**27, help="size of the files: what a kill can cost")
     parser.add_argument("--verify", action="store_true", help="compare all of it with the original afterwards")
     return parser
 
