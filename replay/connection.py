@@ -35,6 +35,7 @@ class _Health:
     def __init__(self, name: str) -> None:
         self.name = name
         self.away_since: float | None = None  # time.monotonic()
+        self.failed_s = 0.0  # when it did not answer last
         self.warned = False  # about its durability
 
     def warn(self, message: str) -> None:
@@ -44,6 +45,7 @@ class _Health:
         self.warned = True
 
     def away(self, doing: str, error: Exception) -> None:
+        self.failed_s = time.monotonic()
         if self.away_since is None:
             self.away_since = time.monotonic()
             _log.warning("Redis at %s is away (%s): %s", self.name, doing, error)

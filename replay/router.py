@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -46,13 +46,23 @@ class Router:
         self.epochs: dict[Shard, str] = {}  # of the shards that answered `register`
 
     def register(self, spec: EpisodeSpec) -> None:
-        """Raises BadInput if the run has another spec, TryAgain if no shard answers within its `connect_timeout_s`."""
+        """Raises BadInput if the run has another spec, TryAgain if no shard answers within its `connect_timeout_s`.
 
-        def ask(shard: Shard) -> str:
-            shard.connect(self._durability)
+        All are asked at once; those that did not answer this process lately are asked only if no other one answers.
+        """
+
+        def ask(shard: Shard, patience_s: float | None) -> str:
+            shard.connect(self._durability, patience_s)
             return shard.register(spec)
 
-        self.epochs = self._answers(ask)
+        lively = [shard for shard in self.shards if not shard.failed_lately]
+        self.epochs = {}
+        if len(self.shards) > 1:
+            self.epochs, _ = _answers(lively, lambda shard: ask(shard, 0))
+        if not self.epochs:
+            self.epochs, failed = _answers(self.shards, lambda shard: ask(shard, None))
+            if not self.epochs:
+                raise failed[0]
 
     def begin_life(self, stream: str, above: int = 0) -> tuple[Shard, Life]:
         """Where the stream's next life is stored, among the shards that `register` found. Its number is 1 + the largest
@@ -81,21 +91,20 @@ class Router:
         for shard in self.shards:
             shard.close()
 
-    def _answers(self, ask: Callable[[Shard], _T]) -> dict[Shard, _T]:
-        """What each shard that answers says; all are asked at once. Raises TryAgain if none does."""
 
-        def attempt(shard: Shard) -> _T | TryAgain:
-            try:
-                return ask(shard)
-            except TryAgain as error:
-                return error
+def _answers(shards: Sequence[Shard], ask: Callable[[Shard], _T]) -> tuple[dict[Shard, _T], list[TryAgain]]:
+    """What each shard that answers says, and why the others do not. All are asked at once."""
 
-        if len(self.shards) == 1:
-            replies = [attempt(self.shards[0])]
-        else:
-            with ThreadPoolExecutor(len(self.shards)) as threads:
-                replies = list(threads.map(attempt, self.shards))
-        failed = [r for r in replies if isinstance(r, TryAgain)]
-        if len(failed) == len(replies):
-            raise failed[0]
-        return {s: r for s, r in zip(self.shards, replies, strict=True) if not isinstance(r, TryAgain)}
+    def attempt(shard: Shard) -> _T | TryAgain:
+        try:
+            return ask(shard)
+        except TryAgain as error:
+            return error
+
+    if len(shards) == 1:
+        replies = [attempt(shards[0])]
+    else:
+        with ThreadPoolExecutor(max(len(shards), 1)) as threads:
+            replies = list(threads.map(attempt, shards))
+    said = {s: r for s, r in zip(shards, replies, strict=True) if not isinstance(r, TryAgain)}
+    return said, [r for r in replies if isinstance(r, TryAgain)]

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ _T = TypeVar("_T")
 
 _PAGE = 1000
 _HINTS = 1000  # entries
+_LATELY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,15 @@ class Shard:
         """When this process found the server away (time.monotonic()); None while it answers."""
         return self._connection.health.away_since
 
-    def connect(self, durability: Durability = "none") -> None:
-        """Raises TryAgain after `connect_timeout_s`, BadInput for a server that may not hold experience. Logs a warning
-        if the server, as far as it lets us see, will forget more than `durability` says."""
-        info = self._connection.call("connecting", _info, self._connect_timeout_s)
+    @property
+    def failed_lately(self) -> bool:
+        """Whether it is away as far as this process knows, and that not long ago."""
+        return self.away_since is not None and time.monotonic() - self._connection.health.failed_s < _LATELY_S
+
+    def connect(self, durability: Durability = "none", patience_s: float | None = None) -> None:
+        """Raises TryAgain after `patience_s` (None: `connect_timeout_s`), BadInput for a server that may not hold
+        experience. Logs a warning if it, as far as it lets us see, will forget more than `durability` says."""
+        info = self._connection.call("connecting", _info, self._connect_timeout_s if patience_s is None else patience_s)
         policy = info.get("maxmemory_policy", "noeviction")
         if info.get("maxmemory", 0) and policy != "noeviction":
             raise BadInput(

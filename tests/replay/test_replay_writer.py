@@ -264,20 +264,3 @@ def test_many_writers_at_once(config: ReplayConfig, run: str) -> None:
         thread.join(timeout=60)
     assert RedisSource(config, run, SPEC).refresh() == status(config, run).steps == 4 * 5 * 11
     assert status(config, run).streams == 4
-
-
-def test_streams_spread_over_shards(served, redis_url: str, run: str) -> None:
-    config = ReplayConfig(url=f"{redis_url}, {served().start()}", chunk_steps=8)
-    for stream in range(12):
-        writer = ReplayWriter(config, run, f"s{stream}", SPEC)
-        write(writer, make_steps(11))
-        writer.close()
-    router = Router(config, run)
-    steps = [s.counters()["steps"] for s in router.shards]
-    assert min(steps) > 0
-    assert sum(steps) == RedisSource(config, run, SPEC).refresh() == status(config, run).steps == 12 * 11
-    assert router.max_bytes == config.max_bytes // 2
-    for stream in range(12):
-        router.register(SPEC)
-        _, life = router.begin_life(f"s{stream}")
-        assert life.incarnation == 2
