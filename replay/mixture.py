@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from replay.errors import BadInput
+from replay.priorities import check_priorities
 from replay.schema import Batch, Episode, EpisodeKey, Window
 from replay.source import Source, Split
 
@@ -100,6 +101,8 @@ class MixtureSource:
                     drawn[number] = part.batch(
                         its_key, rows[number], length, fields, split, context=context, across=across
                     )
+                except KeyError:
+                    raise  # a field that nobody has
                 except LookupError as error:
                     self._leave_out(number, split, error)
                     able.remove(number)
@@ -112,7 +115,7 @@ class MixtureSource:
     def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
         """Tells each part of its own windows."""
         inner = [self._inner(window.key) for window in windows]
-        priorities = np.asarray(priorities)
+        priorities = check_priorities(windows, priorities)
         for number, part in enumerate(self.parts):
             mine = [row for row, (owner, _) in enumerate(inner) if owner == number]
             if mine:

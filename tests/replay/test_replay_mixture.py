@@ -125,6 +125,15 @@ def test_weights_of_one_part_leave_the_others_at_one() -> None:
     assert mixture.batch((0,), 4, 4).weights.tolist() == [1, 1, 0.5, 1]
 
 
+def test_what_a_part_would_refuse_is_refused() -> None:
+    mixture = MixtureSource([(source([30]), 1), (source([30]), 1)])
+    with pytest.raises(KeyError, match="sound"):
+        mixture.batch((0,), 4, 4, ("sound",))
+    windows = mixture.batch((0,), 4, 4).windows
+    with pytest.raises(BadInput, match="priorit"):
+        mixture.feedback(windows, np.ones(3))
+
+
 def test_other_fields_are_refused() -> None:
     spec = EpisodeSpec.build({"image": ((8, 8, 3), "uint8"), "state": ((5,), "float32")}, action_dim=2)
     with pytest.raises(BadInput, match=r"Part 1 of the mixture has another field 'image'"):
