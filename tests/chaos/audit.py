@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import redis
-from counting import SPEC, chunk_violation
+from counting import SPEC, Check
 from ledger import Promise, read_ledgers
 
-from replay import shard as _shard
 from replay.codec import CorruptChunk, checksum_of, decode
 from replay.config import ReplayConfig
 from replay.router import Router
 from replay.schema import Chunk, ChunkId, Entry
 from replay.shard import OVERHEAD_BYTES, Shard
 
+SLACK_S = 1.0  # between the commit of a chunk and its line in a ledger
 Stored = tuple[int, Entry, bytes | None]  # cursor, entry, body
 
 
@@ -28,6 +29,7 @@ class Audit:
     acknowledged: int
     stored: int
     evicted: int
+    lives: Mapping[tuple[str, int], int]  # chunks stored, by (stream, incarnation)
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
@@ -37,9 +39,13 @@ class Audit:
         return not (self.lost or self.duplicates or self.torn)
 
 
-def audit(config: ReplayConfig, run: str, ledgers: Iterable[Path]) -> Audit:
-    """Reads all that the shards hold, every body, and compares it with the ledgers."""
-    promises, urls = read_ledgers(ledgers), config.url.split(",")
+def audit(config: ReplayConfig, run: str, ledgers: Iterable[Path], since: float = 0.0, live: bool = False) -> Audit:
+    """Reads all that the shards hold, every body, and compares it with what the ledgers promise later than `since`.
+
+    `live`: while others write. Counters and bodies without an index entry are left out then.
+    """
+    promises = {p.id: p for p in read_ledgers(ledgers).values() if p.at > since}
+    urls = config.url.split(",")
     router = Router(config, run, outage_s=10)
     try:
         shards = [_stored(shard) for shard in router.shards]
@@ -47,47 +53,54 @@ def audit(config: ReplayConfig, run: str, ledgers: Iterable[Path]) -> Audit:
     finally:
         router.close()
     entries = [entry for stored in shards for _, entry, _ in stored]
-    evicted = sum(c["inserted_chunks"] - c["chunks"] for c in counters if "inserted_chunks" in c)
+    evicted = sum(c.get("inserted_chunks", 0) - c.get("chunks", 0) for c in counters)
     duplicates, torn = _doubled(entries), _gaps(entries)
+    check = Check()
     for url, stored, counted in zip(urls, shards, counters, strict=True):
-        duplicates += _miscounted(stored, counted)
-        torn += [said for s in stored if (said := _torn(*s[1:]))] + _out_of_order(stored) + _orphans(url, run, stored)
+        torn += [said for s in stored if (said := _torn(*s[1:], check))] + _out_of_order(stored)
+        if not live:
+            duplicates += _miscounted(stored, counted)
+            torn += _orphans(url, run, stored)
     return Audit(
         acknowledged=len(promises),
         stored=len(entries),
         evicted=evicted,
-        lost=_lost(promises.values(), entries, evicted),
+        lives=Counter((e.id.stream, e.id.incarnation) for e in entries),
+        lost=_lost(promises, shards, evicted),
         duplicates=duplicates,
         torn=torn,
     )
 
 
 def _stored(shard: Shard) -> list[Stored]:
-    found = list(shard.tail((0, 0) if hasattr(_shard, "Cursor") else 0))
+    found = list(shard.tail(0))
     bodies: list[bytes | None] = []
     for at in range(0, len(found), 100):
         bodies += shard.fetch([entry.id for _, entry in found[at : at + 100]])
-    return [(cursor, entry, body) for (cursor, entry), body in zip(found, bodies, strict=True)]
+    oldest = shard.state().oldest  # what was evicted while we read does not count
+    return [(cursor, entry, body) for (cursor, entry), body in zip(found, bodies, strict=True) if cursor >= oldest]
 
 
-def _lost(promises: Iterable[Promise], entries: Sequence[Entry], evicted: int) -> list[str]:
-    """Promised and not stored, or stored as something else. The oldest of each life may be gone if anything was
-    evicted, but only as many as were evicted."""
-    stored = {e.id: (e.steps, e.checksum) for e in entries}
-    first: dict[tuple[str, int], int] = {}
-    for id in sorted(stored, reverse=True):
-        first[id.stream, id.incarnation] = id.seq
+def _lost(promises: Mapping[ChunkId, Promise], shards: Sequence[Sequence[Stored]], evicted: int) -> list[str]:
+    """Promised and not stored, or stored as something else. Evicted chunks are excused: they are older than what is
+    left, and no more of them are missing than were evicted."""
+    stored = {entry.id: (entry.steps, entry.checksum) for found in shards for _, entry, _ in found}
+    horizon = max((_oldest(promises, found) for found in shards), default=0.0) + SLACK_S
     lost, excused = [], 0
-    for promise in promises:
-        id = promise.id
-        if id in stored:
-            if stored[id] != (promise.steps, promise.checksum):
-                lost.append(f"{id}: is stored with another content than was acknowledged")
-        elif excused < evicted and id.seq < first.get((id.stream, id.incarnation), id.seq + 1):
+    for promise in promises.values():
+        if promise.id in stored:
+            if stored[promise.id] != (promise.steps, promise.checksum):
+                lost.append(f"{promise.id}: is stored with another content than was acknowledged")
+        elif excused < evicted and promise.at < horizon:
             excused += 1
         else:
-            lost.append(f"{id}: was acknowledged and is not there")
+            lost.append(f"{promise.id}: was acknowledged and is not there")
     return lost
+
+
+def _oldest(promises: Mapping[ChunkId, Promise], stored: Sequence[Stored]) -> float:
+    """When the oldest promised chunk that a shard still holds was acknowledged."""
+    return min((promises[entry.id].at for _, entry, _ in stored if entry.id in promises), default=0.0)
 
 
 def _doubled(entries: Sequence[Entry]) -> list[str]:
@@ -106,14 +119,14 @@ def _miscounted(stored: Sequence[Stored], counted: dict[str, int]) -> list[str]:
     return [f"counter {n} is {counted.get(n, 0)}, not {s}" for n, s in sums.items() if counted.get(n, 0) != s]
 
 
-def _torn(entry: Entry, body: bytes | None) -> str:
+def _torn(entry: Entry, body: bytes | None, check: Check) -> str:
     if body is None:
         return f"{entry.id}: has no body"
     try:
         chunk = decode(body, SPEC)
     except CorruptChunk as error:
         return f"{entry.id}: {error}"
-    return _unlike(entry, chunk, body) or chunk_violation(chunk)
+    return _unlike(entry, chunk, body) or check.chunk(chunk)
 
 
 def _unlike(entry: Entry, chunk: Chunk, body: bytes) -> str:

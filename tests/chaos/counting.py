@@ -8,7 +8,7 @@ import numpy as np
 
 from actors.envs.counting import ACTION_DIM, CountingEnv
 from actors.envs.registry import EnvConfig, spec_of
-from replay.schema import FLAGS, Batch, Chunk, EpisodeSpec, Window
+from replay.schema import FLAGS, Batch, Chunk, EpisodeKey, EpisodeSpec
 
 ENV = EnvConfig(task="counting/20-150", image_size=16)
 SPEC: EpisodeSpec = spec_of(CountingEnv(ENV, 0))
@@ -37,29 +37,28 @@ def _record(fields: Record, action: np.ndarray, reward: float, first: bool, last
     return {**fields, "action": action, "reward": np.array(reward, np.float32), **flags}
 
 
-def batch_violations(batch: Batch) -> list[str]:
-    """What is wrong with each window of a batch, in words; empty if all is well."""
-    rows = ({name: a[i] for name, a in batch.arrays.items()} for i in range(len(batch.windows)))
-    return [said for window, row in zip(batch.windows, rows, strict=True) if (said := _window_violation(window, row))]
+class Check:
+    """Says what is wrong with experience, in words; empty if all is well. Remembers of each life which episode of the
+    environment its first one was: a life that begins after a loss does not begin with the first."""
 
+    def __init__(self) -> None:
+        self._begins: dict[tuple[str, int], int] = {}
 
-def _window_violation(window: Window, arrays: Mapping[str, np.ndarray]) -> str:
-    if said := _violation(arrays, window.start):
-        return f"{window}: {said}"
-    env, episode = arrays["count"][0, :2]
-    if (window.key.stream, window.key.episode) != (stream_of(env), episode - 1):
-        return f"{window}: holds episode {episode} of environment {env}"
-    return ""
+    def batch(self, batch: Batch) -> list[str]:
+        rows = ({name: a[i] for name, a in batch.arrays.items()} for i in range(len(batch.windows)))
+        pairs = zip(batch.windows, rows, strict=True)
+        return [f"{w}: {said}" for w, row in pairs if (said := self._said(w.key, w.start, row))]
 
+    def chunk(self, chunk: Chunk) -> str:
+        said = self._said(chunk.episode_key, chunk.first_step, chunk.arrays)
+        return f"{chunk.id}: {said}" if said else ""
 
-def chunk_violation(chunk: Chunk) -> str:
-    """What is wrong with a chunk, in words; empty if all is well."""
-    if said := _violation(chunk.arrays, chunk.first_step):
-        return f"{chunk.id}: {said}"
-    env, episode = chunk.arrays["count"][0, :2]
-    if (chunk.id.stream, chunk.episode) != (stream_of(env), episode - 1):
-        return f"{chunk.id}: holds episode {episode} of environment {env}"
-    return ""
+    def _said(self, key: EpisodeKey, start: int, arrays: Mapping[str, np.ndarray]) -> str:
+        env, episode = (int(n) for n in arrays["count"][0, :2])
+        first = self._begins.setdefault((key.stream, key.incarnation), episode - key.episode)
+        if key.stream != stream_of(env) or episode != first + key.episode:
+            return f"holds episode {episode} of environment {env}"
+        return _violation(arrays, start)
 
 
 def _violation(arrays: Mapping[str, np.ndarray], start: int) -> str:

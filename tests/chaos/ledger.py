@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from replay.schema import ChunkId, Entry
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """An acknowledged chunk: its name, its steps and the checksum of its body."""
+    """An acknowledged chunk: its name, its steps, the checksum of its body, and when (time.monotonic)."""
 
     id: ChunkId
     steps: int
     checksum: int
+    at: float
 
 
 class Ledger:
@@ -28,8 +30,9 @@ class Ledger:
             os.write(self._file, b"\n")  # ends the torn line of a killed predecessor
 
     def append(self, entry: Entry) -> None:
-        line = f"{entry.id.stream} {entry.id.incarnation} {entry.id.seq} {entry.steps} {entry.checksum} .\n"
-        os.write(self._file, line.encode())
+        e = entry
+        words = [e.id.stream, e.id.incarnation, e.id.seq, e.steps, e.checksum, f"{time.monotonic():.6f}", "."]
+        os.write(self._file, (" ".join(map(str, words)) + "\n").encode())
         os.fdatasync(self._file)
 
     def close(self) -> None:
@@ -42,7 +45,7 @@ def read_ledgers(paths: Iterable[Path]) -> dict[ChunkId, Promise]:
     for path in paths:
         for line in path.read_text().splitlines():
             words = line.split(" ")
-            if len(words) == 6 and words[5] == ".":
+            if len(words) == 7 and words[6] == ".":
                 id = ChunkId(words[0], int(words[1]), int(words[2]))
-                promises[id] = Promise(id, int(words[3]), int(words[4]))
+                promises[id] = Promise(id, int(words[3]), int(words[4]), float(words[5]))
     return promises

@@ -55,7 +55,8 @@ class Row:
 
     def cells(self) -> list[str]:
         if self.audit is None:
-            return [self.fault, "-", "-", "-", "-", "-", f"not run: {self.skipped}"]
+            said = f"not run: {self.skipped}" if self.skipped else f"**{'; '.join(self.wrong)}**"
+            return [self.fault, "-", "-", "-", "-", "-", said]
         a = self.audit
         figures = "; ".join(f"{name} {figure}" for name, figure in self.figures.items())
         counted = [str(n) for n in (self.times, a.acknowledged, len(a.lost), len(a.duplicates), len(a.torn))]
@@ -72,6 +73,6 @@ class Row:
                 yield from (f"{name}: {line}" for line in found[:5])
 
 
-def audited(place: Path, urls: str, run: str = "chaos") -> Audit:
-    """The audit of a run whose workers kept their ledgers in `place`."""
-    return audit(ReplayConfig(url=urls), run, sorted(place.glob("*.ledger")))
+def audited(place: Path, urls: str, since: float = 0.0, live: bool = False) -> Audit:
+    """The audit of workers that kept their ledgers in `place`; of what was acknowledged later than `since`."""
+    return audit(ReplayConfig(url=urls), "chaos", sorted(place.glob("*.ledger")), since, live)

@@ -20,6 +20,7 @@ from replay.config import Durability
 from replay.server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parents[2]
+_TAIL = 2**14  # bytes of a worker's figures that `latest` looks at
 _NOT_DATA = ("redis.sock", "owner", "redis.log")
 
 
@@ -141,7 +142,14 @@ class Worker:
 
     def latest(self, name: str) -> Any:
         """The newest figure of this name; 0 before there is one."""
-        return next((line[name] for line in reversed(self.progress()) if name in line), 0)
+        path = self.job.path("jsonl")
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            lines = file.read().split(b"\n")[:-1]
+        found = (json.loads(line) for line in reversed(lines) if line.startswith(b"{") and f'"{name}"'.encode() in line)
+        return next((line[name] for line in found), 0)
 
     def logged(self, words: str, after: float) -> float | None:
         """When it first logged these words later than `after` (both on the clock of time.monotonic)."""

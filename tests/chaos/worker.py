@@ -17,13 +17,14 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from counting import SPEC, batch_violations, records, stream_of
+from counting import SPEC, Check, records, stream_of
 from ledger import Ledger
 
 from replay.config import LimiterConfig, ReplayConfig
@@ -139,7 +140,7 @@ def read(job: Job) -> None:
     """Draws and checks batches. Ends at the first violation, with code 1."""
     go, progress, pace = until_asked(), Progress(job), Pace(job.rate)
     source = RedisSource(job.config, job.run, SPEC, timeout_s=job.config.outage_s)
-    batches, windows, wait_s = 0, 0, 0.0
+    check, batches, windows, wait_s = Check(), 0, 0, 0.0
     while go():
         pace.step()
         begun = time.monotonic()
@@ -151,7 +152,7 @@ def read(job: Job) -> None:
             time.sleep(0.05)
             continue
         wait_s = max(wait_s, time.monotonic() - begun)
-        if wrong := batch_violations(batch):
+        if wrong := check.batch(batch):
             progress.say(True, batches=batches, violations=wrong)
             raise AssertionError("; ".join(wrong))
         batches, windows = batches + 1, windows + len(batch.windows)
@@ -202,6 +203,8 @@ def _run(program: Callable[..., None], job: Job, *rest: object) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     code = 1
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:  # libfaketime breaks the call behind time.sleep
+        time.sleep = lambda seconds: threading.Event().wait(seconds) and None
     logging.basicConfig(handlers=[_Log()], level=logging.INFO)
     try:
         program(job, *rest)
