@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -50,8 +51,7 @@ class EpisodeSpec:
     @property
     def hash(self) -> str:
         """Sixteen hex digits of the SHA-256 of the fields."""
-        text = json.dumps([asdict(f) for f in self.fields], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash(self.fields)
 
     @staticmethod
     def build(observations: Mapping[str, tuple[tuple[int, ...], str]], action_dim: int) -> EpisodeSpec:
@@ -61,6 +61,12 @@ class EpisodeSpec:
         fields.append(FieldSpec(name="reward", shape=(), dtype="float32", role="reward"))
         fields += [FieldSpec(name=n, shape=(), dtype="bool", role="flag") for n in FLAGS]
         return EpisodeSpec(fields=tuple(fields))
+
+
+@lru_cache(maxsize=64)  # every chunk that is decoded asks for it
+def _hash(fields: tuple[FieldSpec, ...]) -> str:
+    text = json.dumps([asdict(f) for f in fields], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, order=True)
