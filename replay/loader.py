@@ -5,13 +5,14 @@ lz4, zstd and the checksum leave other threads running, so decoding keeps up wit
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from replay.codec import CorruptChunk, checksum_of, decode
+from replay.codec import MAX_RAW_BYTES, CorruptChunk, checksum_of, decode
 from replay.schema import Entry, EpisodeSpec
 
 Arrays = Mapping[str, np.ndarray]
@@ -63,12 +64,15 @@ class Loader:
 
 def checked(entry: Entry, body: bytes, spec: EpisodeSpec, run: str | None) -> Arrays:
     """The arrays of the chunk that an index calls `entry`. Raises CorruptChunk if the body is not that chunk's."""
-    chunk = decode(body, spec)
+    step_bytes = sum(np.dtype(f.dtype).itemsize * math.prod(f.shape) for f in spec.fields)
+    chunk = decode(body, spec, max_bytes=min(entry.steps * step_bytes, MAX_RAW_BYTES))
     if checksum_of(body) != entry.checksum:
         raise CorruptChunk(f"The body of chunk {entry.id} is another one than the index names.")
-    said = (entry.id, entry.episode, entry.first_step, entry.steps)
-    if (chunk.id, chunk.episode, chunk.first_step, chunk.steps) != said:
-        raise CorruptChunk(f"The body of chunk {entry.id} is that of {chunk.id}.")
+    said = (entry.id, entry.episode, entry.first_step, entry.steps, entry.source, entry.policy_version)
+    if (chunk.id, chunk.episode, chunk.first_step, chunk.steps, chunk.source, chunk.policy_version) != said:
+        raise CorruptChunk(
+            f"The body of chunk {entry.id} is that of {chunk.id}, or of other steps than the index says."
+        )
     if run is not None and chunk.run != run:
         raise CorruptChunk(f"The body of chunk {entry.id} belongs to run {chunk.run!r}.")
     return chunk.arrays
