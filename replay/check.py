@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -48,6 +49,16 @@ def check_names(spec: EpisodeSpec, arrays: Mapping[str, np.ndarray], where: str)
         raise BadInput(f"Field {missing[0]!r} is missing {where}.", _MEND)
     if unknown := sorted(arrays.keys() - names):
         raise BadInput(f"Field {unknown[0]!r} is not in the episode spec {where}.", _MEND)
+
+
+def fits(dtype: np.dtype, array: object, shape: tuple[int, ...]) -> bool:
+    """Whether an array is surely what `check_array` wants: quick, for every step. False proves nothing."""
+    if not isinstance(array, (np.ndarray, np.generic)) or array.shape != shape or array.dtype != dtype:
+        return False
+    if dtype.kind != "f":
+        return True
+    # A sum of squares is finite only if every number is.
+    return math.isfinite(np.dot(flat := array.ravel(), flat) if shape else array)
 
 
 def check_array(field: FieldSpec, array: np.ndarray, shape: tuple[int, ...], where: str) -> None:

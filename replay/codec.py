@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import zlib
 from typing import Any
 
@@ -60,15 +61,11 @@ class CorruptChunk(BadInput):
 
 def encode(chunk: Chunk, codec: Codec = "lz4") -> bytes:
     """The chunk as one body. Raises BadInput for a dtype that is not in the whitelist, or over MAX_RAW_BYTES."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in chunk.arrays.items()}
-    raw = b"".join(_little_endian(name, array).tobytes() for name, array in arrays.items())
-    if len(raw) > MAX_RAW_BYTES:
-        raise BadInput(
-            f"Chunk {chunk.id} has {len(raw)} bytes of at most {MAX_RAW_BYTES}.", "Lower replay.chunk_steps."
-        )
+    raw = _gathered(chunk)
     header = msgpack.packb(_header(chunk, codec, len(raw)))
-    rest = struct.pack("<I", len(header)) + header + _compress(raw, codec)
-    return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+    head, payload = struct.pack("<I", len(header)) + header, _compress(raw, codec)
+    checksum = zlib.crc32(payload, zlib.crc32(head))
+    return b"".join((_MAGIC, struct.pack("<I", checksum), head, payload))
 
 
 def checksum_of(body: bytes) -> int:
@@ -128,17 +125,44 @@ def _header(chunk: Chunk, codec: Codec, raw_bytes: int) -> dict[str, Any]:
     }
 
 
+class _Scratch(threading.local):
+    """What a thread uses again and again: fresh pages and fresh compressors cost more than the work itself."""
+
+    def __init__(self) -> None:
+        self.raw = np.empty(0, np.uint8)
+        self.compressor = zstandard.ZstdCompressor(level=1)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_scratch = _Scratch()
+
+
+def _gathered(chunk: Chunk) -> memoryview:
+    """The arrays one after the other, until the next call of this thread."""
+    arrays = [_little_endian(name, array) for name, array in chunk.arrays.items()]
+    count = sum(array.nbytes for array in arrays)
+    if count > MAX_RAW_BYTES:
+        raise BadInput(f"Chunk {chunk.id} has {count} bytes of at most {MAX_RAW_BYTES}.", "Lower replay.chunk_steps.")
+    if len(_scratch.raw) < count:
+        _scratch.raw = np.empty(count, np.uint8)
+    end = 0
+    for array in arrays:
+        begin, end = end, end + array.nbytes
+        _scratch.raw[begin:end] = array.reshape(-1).view(np.uint8)
+    return _scratch.raw[:count].data
+
+
 def _little_endian(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.name not in DTYPES:
         raise BadInput(f"Field {name!r} has dtype {array.dtype}.", f"Use one of {sorted(DTYPES)}.")
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
-def _compress(raw: bytes, codec: Codec) -> bytes:
+def _compress(raw: memoryview, codec: Codec) -> bytes | memoryview:
     if codec == "lz4":
         return lz4.block.compress(raw, store_size=False)
     if codec == "zstd":
-        return zstandard.ZstdCompressor(level=1).compress(raw)
+        return _scratch.compressor.compress(raw)
     return raw
 
 
@@ -187,7 +211,7 @@ def _decompress(payload: memoryview, codec: str, raw_bytes: int) -> bytes:
         elif codec == "zstd":
             if zstandard.frame_content_size(payload) != raw_bytes:  # zstd would take what the frame claims
                 raise CorruptChunk("The chunk's zstd frame has another size than its header.")
-            raw = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
+            raw = _scratch.decompressor.decompress(payload, allow_extra_data=False)
         elif codec == "raw":
             raw = bytes(payload)
         else:

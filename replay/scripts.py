@@ -4,23 +4,36 @@ They touch keys of one run alone, which share a hash tag, so they are legal on a
 random number. Numbers come back as they were counted; `shard.py` turns them into words.
 """
 
-# Drops the oldest chunk: its index entry first, then its body. Returns its size, or nil when nothing is stored.
-_DROP = """
-local function count(counters, sign, size, steps, first_step)
-    redis.call('HINCRBY', counters, 'chunks', sign)
-    redis.call('HINCRBY', counters, 'bytes', sign * size)
-    redis.call('HINCRBY', counters, 'steps', sign * steps)
-    if tonumber(first_step) == 0 then redis.call('HINCRBY', counters, 'episodes', sign) end
+# The counters are read once, changed as a table and written once. Drops the oldest chunk: its index entry first, then
+# its body; returns its size, or nil when nothing is stored.
+_COUNTING = """
+local names = {'steps', 'bytes', 'chunks', 'episodes', 'inserted_steps', 'inserted_chunks'}
+
+local function read_counters(key)
+    local values, held = redis.call('HMGET', key, unpack(names)), {}
+    for i, name in ipairs(names) do held[name] = tonumber(values[i] or 0) end
+    return held
 end
 
-local function drop_oldest(prefix, index, counters)
+local function write_counters(key, held)
+    local words = {}
+    for i, name in ipairs(names) do words[2 * i - 1], words[2 * i] = name, string.format('%.0f', held[name]) end
+    redis.call('HSET', key, unpack(words))
+end
+
+local function count(held, sign, size, steps, first_step)
+    held.chunks, held.bytes, held.steps = held.chunks + sign, held.bytes + sign * size, held.steps + sign * steps
+    if tonumber(first_step) == 0 then held.episodes = held.episodes + sign end
+end
+
+local function drop_oldest(prefix, index, held)
     local oldest = redis.call('XRANGE', index, '-', '+', 'COUNT', 1)[1]
     if not oldest then return nil end
     local entry = {}
     for i = 1, #oldest[2], 2 do entry[oldest[2][i]] = oldest[2][i + 1] end
     redis.call('XDEL', index, oldest[1])
     redis.call('UNLINK', prefix .. 'chunk:' .. entry.id)
-    count(counters, -1, entry.bytes, entry.steps, entry.first_step)
+    count(held, -1, entry.bytes, entry.steps, entry.first_step)
     return tonumber(entry.bytes)
 end
 """
@@ -32,7 +45,7 @@ BEFORE, STORED, CROWDED, HELD, LOST = 0, 1, 2, 3, 4
 # life that it knows, and that chunk. A retry of a stored chunk changes nothing. Room is made in steps of at most
 # `drops` chunks, so that no script holds the server for long.
 COMMIT = (
-    _DROP
+    _COUNTING
     + """
 local index, counters, committed, epoch, sampled, chunk = unpack(KEYS)
 local prefix, my_epoch, token, acknowledged, life = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -50,42 +63,45 @@ if token ~= '' and owner ~= token then return {4, 2, -1} end
 if last < acknowledged then return {4, 2, last} end
 if last >= seq then return {0} end
 
+local held = read_counters(counters)
 if ratio > 0 then
-    local inserted = tonumber(redis.call('HGET', counters, 'inserted_steps') or 0) + elsewhere
-    local drawn = 0
+    local inserted, drawn = held.inserted_steps + elsewhere, 0
     for _, number in ipairs(redis.call('HVALS', sampled)) do drawn = drawn + number end
     local past = inserted + steps - min_steps
     if past > 0 and ratio * past - drawn > slack then return {3, inserted, drawn} end
 end
 
-local stored = tonumber(redis.call('HGET', counters, 'bytes') or 0)
-while stored + size > max_bytes do
-    if drops == 0 then return {2} end
-    local freed = drop_oldest(prefix, index, counters)
-    if not freed then break end
-    stored, drops = stored - freed, drops - 1
+while held.bytes + size > max_bytes do
+    if drops == 0 then
+        write_counters(counters, held)
+        return {2}
+    end
+    if not drop_oldest(prefix, index, held) then break end
+    drops = drops - 1
 end
 redis.call('SET', chunk, body)
-local cursor = redis.call('HINCRBY', counters, 'inserted_chunks', 1)
-redis.call('XADD', index, string.format('%.0f-1', cursor), 'id', id, 'episode', episode, 'first_step', first_step,
-           'steps', steps, 'bytes', size, 'source', source, 'policy_version', version, 'checksum', checksum)
+held.inserted_steps, held.inserted_chunks = held.inserted_steps + steps, held.inserted_chunks + 1
+redis.call('XADD', index, string.format('%.0f-1', held.inserted_chunks), 'id', id, 'episode', episode,
+           'first_step', first_step, 'steps', steps, 'bytes', size, 'source', source, 'policy_version', version,
+           'checksum', checksum)
 redis.call('HSET', committed, life, seq .. ':' .. token)
-redis.call('HINCRBY', counters, 'inserted_steps', steps)
-count(counters, 1, size, steps, first_step)
+count(held, 1, size, steps, first_step)
+write_counters(counters, held)
 return {1}
 """
 )
 
 # Drops the oldest chunks until `bytes` are free or `drops` are gone. Returns {chunks dropped, bytes freed}.
 EVICT = (
-    _DROP
+    _COUNTING
     + """
-local freed, dropped = 0, 0
+local held, freed, dropped = read_counters(KEYS[2]), 0, 0
 while freed < tonumber(ARGV[2]) and dropped < tonumber(ARGV[3]) do
-    local size = drop_oldest(ARGV[1], KEYS[1], KEYS[2])
+    local size = drop_oldest(ARGV[1], KEYS[1], held)
     if not size then break end
     freed, dropped = freed + size, dropped + 1
 end
+if dropped > 0 then write_counters(KEYS[2], held) end
 return {dropped, freed}
 """
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.check import check_array, check_names
+from replay.check import check_array, check_names, fits
 from replay.commit import Life
 from replay.config import ReplayConfig
 from replay.errors import BadInput, ExperienceLost
@@ -42,12 +42,14 @@ class ReplayWriter:
         answers within `connect_timeout_s`."""
         Limiter(config.limiter).check(config.chunk_steps)
         self._config, self._run, self._stream, self._spec = config, run, stream, spec
+        self._spec_hash = spec.hash
         self._router = Router(config, run)
         self._router.register(spec)
         self._tally, self.lost_chunks, self._newest = Tally(), 0, 0  # _newest: life of this writer
         self._earlier = list(self._adopt())
         self._room = config.spool_bytes - sum(box.waiting_bytes for box in self._earlier)
         self._outbox = self._begin_life(self._tally)
+        self._fields = [(f, np.dtype(f.dtype)) for f in spec.fields]
         self._rows = {f.name: np.zeros((config.chunk_steps, *f.shape), f.dtype) for f in spec.fields}
         self._filled = 0  # records in `_rows`
         self._actor: tuple[str, int] = ("", 0)  # who acted in `_rows`: source, policy version
@@ -119,18 +121,23 @@ class ReplayWriter:
 
     def _check(self, step: Mapping[str, np.ndarray]) -> tuple[bool, bool]:
         """(is_first, is_last) of a record that may be stored."""
-        where = f"at step {self._step} of episode {max(self._episode, 0)} of stream {self._stream!r}"
-        check_names(self._spec, step, where)
-        for field in self._spec.fields:
-            check_array(field, np.asarray(step[field.name]), field.shape, where)
+        if step.keys() != self._rows.keys():
+            check_names(self._spec, step, self._where)
+        for field, dtype in self._fields:
+            if not fits(dtype, step[field.name], field.shape):
+                check_array(field, np.asarray(step[field.name]), field.shape, self._where)
         first, last, terminal = (bool(step.get(n, False)) for n in ("is_first", "is_last", "is_terminal"))
         if not first and not self._open:
-            raise BadInput(f"Field 'is_first' is false, though no episode is open, {where}.", _MEND)
+            raise BadInput(f"Field 'is_first' is false, though no episode is open, {self._where}.", _MEND)
         if terminal and not last:
-            raise BadInput(f"Field 'is_terminal' is true but 'is_last' is not {where}.", _MEND)
+            raise BadInput(f"Field 'is_terminal' is true but 'is_last' is not {self._where}.", _MEND)
         if first and any(np.any(step[f.name]) for f in self._spec.fields if f.role in ("action", "reward")):
-            raise BadInput(f"An action or reward is not zero at is_first {where}.", _MEND)
+            raise BadInput(f"An action or reward is not zero at is_first {self._where}.", _MEND)
         return first, last
+
+    @property
+    def _where(self) -> str:
+        return f"at step {self._step} of episode {max(self._episode, 0)} of stream {self._stream!r}"
 
     def _seal(self) -> None:
         """Freezes the rows as a chunk: a retry must send the very same steps, for it may have arrived already."""
@@ -144,7 +151,7 @@ class ReplayWriter:
             first_step=self._step - self._filled,
             policy_version=version,
             source=source,
-            spec_hash=self._spec.hash,
+            spec_hash=self._spec_hash,
             run=self._run,
             arrays={name: rows[: self._filled] for name, rows in self._rows.items()},
         )

@@ -88,7 +88,7 @@ def test_another_data_set_is_found_out(served: Make, tmp_path: Path) -> None:
     served().start()
     write(ReplayWriter(config, "r", "s", SPEC), make_steps(50, seed=9))
     with pytest.raises(ExperienceLost, match="another data set"):
-        write(writer, make_steps(20))
+        write_all(writer, make_steps(20))
     assert lengths(config) == {"s/1/e0": 50}
 
 
@@ -112,9 +112,8 @@ def test_older_data_is_found_out(served: Make, tmp_path: Path, backup_after: int
     write(writers[1], make_steps(8))
     writers[1].flush()
     gone = 9 - 3 * backup_after
-    write(writers[0], make_steps(8))
     with pytest.raises(ExperienceLost, match=f"came back with older data: {gone} acknowledged"):
-        writers[0].flush()
+        write_all(writers[0], make_steps(8))
 
 
 def test_a_life_that_an_older_server_gives_again_is_another_one(served: Make, tmp_path: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_life_that_an_older_server_gives_again_is_another_one(served: Make, tm
     assert zombie.incarnation == successor.incarnation == 1
     write(successor, make_steps(20, seed=1))
     with pytest.raises(ExperienceLost, match="older data"):
-        write(zombie, make_steps(20, seed=2))
+        write_all(zombie, make_steps(20, seed=2))
     assert lengths(config) == {"s/1/e0": 20}
 
 
