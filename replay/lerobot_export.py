@@ -72,6 +72,7 @@ class LeRobotWriter:
         self._meta = Meta(self.directory, self._all, fps, notes)
         self._rows: list[Row] = []  # of the file that is being written: its episodes
         self._names: set[str] = set()  # theirs
+        self._frames = 0  # theirs
         self._file: tuple[IO[bytes], pq.ParquetWriter] | None = None
         self._lock = own(self.directory)
         try:
@@ -88,7 +89,7 @@ class LeRobotWriter:
     @property
     def steps(self) -> int:
         """Of the episodes that are here, in frames."""
-        return self._meta.frames + sum(row["length"] for row in self._rows)
+        return self._meta.frames + self._frames
 
     def write(self, episode: NamedEpisode) -> bool:
         """Takes an episode; False if one of its name is here. It is safe after `commit`, or when its file is full.
@@ -102,17 +103,17 @@ class LeRobotWriter:
         row = self._row(episode, task)
         values = self._values(episode, row, self._meta.tasks.setdefault(task, len(self._meta.tasks)))
         table = pa.Table.from_arrays([to_arrow(c, values[c.name]) for c in self._all], schema=self._schema)
-        for column in self._all:
-            if column.dtype != "string":
-                stats_of = image_stats if column.kind == "image" else array_stats
-                row |= packed(column.name, stats_of(values[column.name]))
+        numbers = {c.name: values[c.name] for c in self._all if c.kind == "array" and c.dtype != "string"}
+        pictures = {c.name: image_stats(values[c.name]) for c in self._all if c.kind == "image"}
+        for name, stats in (pictures | array_stats(numbers)).items():
+            row |= packed(name, stats)
         with self._writing():
             file, parquet = self._file = self._file or self._begin_file()
             parquet.write_table(table, row_group_size=len(table))
             self._rows.append(row)
             self._names.add(episode.name)
-        frames = self.steps - self._meta.frames
-        if file.tell() >= self._max_file_bytes or frames >= self._max_file_rows:
+            self._frames += episode.steps
+        if file.tell() >= self._max_file_bytes or self._frames >= self._max_file_rows:
             self.commit()
         return True
 
@@ -128,7 +129,7 @@ class LeRobotWriter:
             file.close()
             Path(file.name).replace(self._path(DATA_PATH))
             self._meta.save(self._rows)
-        self._rows, self._names, self._file = [], set(), None
+        self._rows, self._names, self._frames, self._file = [], set(), 0, None
 
     def close(self) -> None:
         """Commits and lets others write."""
@@ -222,7 +223,7 @@ class LeRobotWriter:
 
     def _abandon(self) -> None:
         opened, self._file = self._file, None
-        self._rows, self._names = [], set()
+        self._rows, self._names, self._frames = [], set(), 0
         if opened is not None:
             file, parquet = opened
             with suppress(OSError, pa.ArrowException, ValueError):

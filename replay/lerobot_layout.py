@@ -15,7 +15,7 @@ from replay.episodes import Actor, NamedEpisode
 from replay.errors import BadInput
 from replay.lerobot import IMAGE_TYPE, POLICY_VERSION, SOURCE, Column, columns_of, is_shifted
 from replay.lerobot_files import EpisodeRow
-from replay.lerobot_tables import BadColumn, decode_image, to_numpy
+from replay.lerobot_tables import BadColumn, decode_images, to_numpy
 from replay.lerobot_video import VideoFile
 from replay.schema import FLAGS, EpisodeKey, EpisodeSpec, FieldSpec
 
@@ -180,10 +180,8 @@ def read_column(column: Column, frames: pa.Table, shape: tuple[int, ...], direct
         return to_numpy(column, data, shape)
     if not pa.types.is_struct(data.type):
         raise BadColumn(column.name, None, f"it holds {data.type}, not {IMAGE_TYPE}")
-    out = np.empty((len(data), *shape), np.uint8)
-    for number, cell in enumerate(data.to_pylist()):
-        out[number] = decode_image(column.name, number, _content(column.name, number, cell, directory), shape)
-    return out
+    cells = enumerate(data.to_pylist())
+    return decode_images(column.name, [_content(column.name, row, cell, directory) for row, cell in cells], shape)
 
 
 def inside(directory: Path, file: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,14 +12,20 @@ Stats = Mapping[str, np.ndarray]
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
 
-def array_stats(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Of (T, *shape) numbers: min, max, mean, std and quantiles, each (*shape) or (1,) float64; count (1,)."""
-    rows = np.asarray(values, np.float64).reshape(len(values), -1)
-    shape = values.shape[1:] or (1,)
+def array_stats(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Of (T, *shape) numbers by column: min, max, mean, std, quantiles, each (*shape) or (1,) float64; count (1,)."""
+    rows = np.concatenate([np.asarray(v, np.float64).reshape(len(v), -1) for v in columns.values()], axis=1)
     with np.errstate(over="ignore"):
-        stats = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
-    stats |= dict(zip(QUANTILES, np.quantile(rows, [*QUANTILES.values()], axis=0), strict=True))
-    return {name: value.reshape(shape) for name, value in stats.items()} | {"count": np.array([len(values)])}
+        whole = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+    whole |= dict(zip(QUANTILES, np.quantile(rows, [*QUANTILES.values()], axis=0), strict=True))
+    stats, begin = {}, 0
+    for name, values in columns.items():
+        shape = values.shape[1:] or (1,)
+        end = begin + math.prod(shape)
+        stats[name] = {key: value[begin:end].reshape(shape) for key, value in whole.items()}
+        stats[name]["count"] = np.array([len(values)])
+        begin = end
+    return stats
 
 
 def image_stats(frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ class BadColumn(Exception):
 def to_arrow(column: Column, values: np.ndarray) -> pa.Array:
     """A column of (T, *shape) values."""
     if column.kind == "image":
-        return pa.array([{"bytes": _png(frame), "path": None} for frame in values], IMAGE_TYPE)
+        return pa.array([{"bytes": content, "path": None} for content in map(_png, values)], IMAGE_TYPE)
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     if len(column.shape) == 1:
         return pa.FixedSizeListArray.from_arrays(flat, column.shape[0])
@@ -51,7 +52,15 @@ def to_numpy(column: Column, data: pa.ChunkedArray, shape: tuple[int, ...]) -> n
     return np.ascontiguousarray(values).reshape(rows, *shape)
 
 
-def decode_image(column: str, row: int, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def decode_images(column: str, contents: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:
+    """(T, H, W, C) uint8. Raises BadColumn for the first that is no picture of that shape."""
+    out = np.empty((len(contents), *shape), np.uint8)
+    for row, content in enumerate(contents):
+        out[row] = _decoded(column, row, content, shape)
+    return out
+
+
+def _decoded(column: str, row: int, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """(H, W, C) uint8. Raises BadColumn unless it is a picture of that shape."""
     try:
         with Image.open(io.BytesIO(content)) as opened:

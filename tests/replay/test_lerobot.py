@@ -169,7 +169,9 @@ def test_statistics_are_of_all_frames(tmp_path: Path) -> None:
 
 @given(hnp.arrays(np.float32, (7, 2), elements=st.floats(-9, 9, width=32)), st.integers(1, 6))
 def test_merged_statistics_are_those_of_both(values: np.ndarray, cut: int) -> None:
-    whole, both = array_stats(values), merged(array_stats(values[:cut]), array_stats(values[cut:]))
+    whole, one, other = (array_stats({"x": v, "y": v[:, 0]}) for v in (values, values[:cut], values[cut:]))
+    assert whole["y"]["max"].tolist() == [values[:, 0].max()]
+    both, whole = merged(one["x"], other["x"]), whole["x"]
     for name in ("min", "max", "mean", "std", "count"):
         assert both[name] == pytest.approx(whole[name], abs=1e-6)
 
