@@ -190,28 +190,26 @@ class ChunkSource:
         places: dict[int, list[int]] = {}
         for piece, ref in zip(missing.tolist(), refs[missing].tolist(), strict=True):
             places.setdefault(ref, []).append(piece)
-        evicted, rejected = [], []
-        for ref, found in self._loader.load({ref: self._index.entry(ref) for ref in places}):
-            if found is None:
-                evicted.append(ref)
-            elif isinstance(found, CorruptChunk):
-                rejected.append((ref, found))
-            else:
-                for p in places[ref]:
-                    for name, array in out.items():
-                        array[to[p] : to[p] + count[p]] = found[name][begin[p] : begin[p] + count[p]]
-                self._arena.put(keys[places[ref][0]].tobytes(), found)
-        self._leave_out(evicted, rejected)
 
-    def _leave_out(self, evicted: Sequence[int], rejected: Sequence[tuple[int, CorruptChunk]]) -> None:
-        for ref, reason in rejected:
-            _log.warning("A damaged chunk is left out: %s", reason.message)
-            self._index.drop(ref)
-        self.rejected += len(rejected)
+        def use(ref: int, arrays: Arrays) -> None:
+            for p in places[ref]:
+                for name, array in out.items():
+                    array[to[p] : to[p] + count[p]] = arrays[name][begin[p] : begin[p] + count[p]]
+            self._arena.put(keys[places[ref][0]].tobytes(), arrays)
+
+        if failed := self._loader.load({ref: self._index.entry(ref) for ref in places}, use):
+            self._leave_out(failed)
+            raise _Gone
+
+    def _leave_out(self, failed: Mapping[int, CorruptChunk | None]) -> None:
+        evicted = [ref for ref, reason in failed.items() if reason is None]
+        for ref, reason in failed.items():
+            if reason is not None:
+                _log.warning("A damaged chunk is left out: %s", reason.message)
+                self._index.drop(ref)
+        self.rejected += len(failed) - len(evicted)
         if evicted:
             self._forget(evicted)
-        if evicted or rejected:
-            raise _Gone
 
 
 class _Only:
