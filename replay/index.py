@@ -1,4 +1,4 @@
-"""A reader's mirror of what is stored: plain numpy, some sixty bytes a chunk, and draws whose cost does not grow."""
+"""A reader's mirror of what is stored: plain numpy, under a hundred bytes a chunk, draws whose cost does not grow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from replay.config import SamplingConfig
 from replay.draws import Drawn
+from replay.errors import BadInput
 from replay.rows import POSITION, POSITION_BITS, Rows, Stretch, grown
 from replay.sampler import Kind, Sampler
 from replay.schema import ChunkId, Entry, EpisodeKey, Window
@@ -47,15 +48,15 @@ class EpisodeIndex:
             self.add(shard, cursor, entry)
 
     def add(self, shard: int, cursor: int, entry: Entry) -> None:
-        """The next entry of a shard. Entries seen before change nothing."""
+        """The next entry of a shard. Entries seen before change nothing. Raises BadInput for numbers out of range."""
         if cursor <= self._cursors.get(shard, 0):
             return
         self._cursors[shard] = cursor
         name = (entry.id.stream, entry.id.incarnation)
         life = self._rows.named.get(name)
         if life is None:
-            if entry.first_step or entry.steps < 1:
-                return  # its beginning is gone
+            if entry.first_step or min(entry.steps - 1, entry.episode, entry.id.seq) < 0:
+                return  # its beginning is gone, or it can never have been
             life = self._begin(name, shard)
         if not self._follows(life, shard, entry):
             return
@@ -64,9 +65,12 @@ class EpisodeIndex:
             source = self._source(entry.source)
         if entry.first_step == 0:
             life.group = 2 * source + (split_of(entry.episode_key, self._valid_share) == "valid")
+        place = (life.number, entry.id.seq, entry.episode, entry.first_step, entry.steps)
+        try:
+            row = self._rows.append(life, (cursor, entry.policy_version, entry.checksum, *place, source, life.group))
+        except OverflowError:
+            raise BadInput(f"Chunk {entry.id} has numbers out of range.", "Look for who writes such chunks.") from None
         life.seq, life.episode, life.reach = entry.id.seq, entry.episode, entry.first_step + entry.steps
-        place = (cursor, entry.checksum, life.number, life.seq, entry.episode, entry.first_step, entry.steps)
-        row = self._rows.append(life, (*place, entry.policy_version, source, life.group))
         if self._sampler.attentive:
             self._sampler.arrived(row, entry)
         self._changed.add(life.number)
@@ -117,7 +121,7 @@ class EpisodeIndex:
     def entry(self, ref: int) -> Entry:
         """What was added. Raises KeyError if the chunk is gone."""
         row = self._row(ref)
-        _, checksum, _, seq, episode, first_step, steps, version, source, _ = self._rows.table[row].item()
+        _, version, checksum, _, seq, episode, first_step, steps, source, _ = self._rows.table[row].item()
         return Entry(
             id=ChunkId(*self._rows.life_of(row).name, seq),
             episode=episode,

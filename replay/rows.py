@@ -24,13 +24,13 @@ POSITION = (1 << POSITION_BITS) - 1
 ROW = np.dtype(
     [
         ("cursor", "i8"),  # at the life's shard
-        ("checksum", "i8"),
+        ("policy_version", "i8"),
+        ("checksum", "u4"),
         ("life", "i4"),  # its number
         ("seq", "i4"),
         ("episode", "i4"),
         ("first_step", "i4"),
         ("steps", "i4"),  # 0: the chunk is gone
-        ("policy_version", "i4"),
         ("source", "i4"),  # who acted: a number of the index
         ("group", "i4"),  # of the episode: who acted at its beginning, and its side of the split
     ]
@@ -168,7 +168,7 @@ class Rows:
 
     def _make_room(self, life: Stretch) -> None:
         kept = _kept(life)
-        if life.size - kept > kept // 8:
+        if life.size - kept >= max(1, kept // 16):
             self._move(life, life.start, life.size)
         elif self._used + _wanted(kept) <= len(self.table):
             self._move(life, self._used, _wanted(kept))
@@ -178,11 +178,9 @@ class Rows:
 
     def _move(self, life: Stretch, start: int, size: int) -> None:
         """Moves a life to another stretch, or to the beginning of its own."""
-        old, kept = life.head - 1 + life.offset, _kept(life)
         for array in (self.table, *self.columns.values()):
-            if life.size:
-                array[start : start + kept] = array[old : old + kept]
-        self._clear(start + kept if start == life.start else life.start, life.start + life.size)
+            _copy(array, array, life, start)
+        self._clear(start + _kept(life) if start == life.start else life.start, life.start + life.size)
         self._place(life, start, size)
 
     def _pack(self, spare: int) -> None:
@@ -190,13 +188,13 @@ class Rows:
         lives = list(self.named.values())
         sizes = [_wanted(_kept(life)) for life in lives]
         capacity = -(-(sum(sizes) * 5 // 4 + spare) // BLOCK) * BLOCK
-        starts = np.cumsum([0, *sizes]).tolist()
-        self.table = _packed(self.table, capacity, lives, starts)
+        places = list(zip(lives, np.cumsum([0, *sizes]).tolist(), strict=False))
+        self.table = _packed(self.table, capacity, places)
         for name, column in self.columns.items():
-            self.columns[name] = _packed(column, capacity, lives, starts)
-        for life, start, size in zip(lives, starts, sizes, strict=False):
+            self.columns[name] = _packed(column, capacity, places)
+        for (life, start), size in zip(places, sizes, strict=True):
             self._place(life, start, size)
-        self._used = starts[-1]
+        self._used = sum(sizes)
 
     def _place(self, life: Stretch, start: int, size: int) -> None:
         life.start, life.size, life.offset = start, size, start - (life.head - 1)
@@ -223,13 +221,18 @@ def _wanted(kept: int) -> int:
     return kept + max(8, kept // 8)
 
 
-def _packed(array: np.ndarray, capacity: int, lives: Sequence[Stretch], starts: Sequence[int]) -> np.ndarray:
+def _packed(array: np.ndarray, capacity: int, places: Sequence[tuple[Stretch, int]]) -> np.ndarray:
     new = np.zeros(capacity, array.dtype)
-    for life, start in zip(lives, starts, strict=False):
-        old = life.head - 1 + life.offset
-        if life.size:
-            new[start : start + _kept(life)] = array[old : old + _kept(life)]
+    for life, start in places:
+        _copy(array, new, life, start)
     return new
+
+
+def _copy(old: np.ndarray, new: np.ndarray, life: Stretch, start: int) -> None:
+    """Copies what is kept of a life."""
+    if life.size:
+        first, count = life.head - 1 + life.offset, _kept(life)
+        new[start : start + count] = old[first : first + count]
 
 
 def grown(array: np.ndarray, length: int) -> np.ndarray:

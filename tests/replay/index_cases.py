@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,7 @@ def cut(stream: str, lengths: Iterable[int], chunk_steps: int, label: str = "x",
                     steps=min(chunk_steps, length - first),
                     source=label,
                     policy_version=episode,
-                    checksum=hash((stream, incarnation, episode, first)) % 2**32,
+                    checksum=zlib.crc32(f"{stream} {incarnation} {episode} {first}".encode()),
                 )
             )
     return entries
