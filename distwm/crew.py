@@ -68,9 +68,10 @@ class Crew:
         return None if policy.name in SCRIPTED else self.learners.weights()
 
     def check_replay(self, collected_steps: int) -> None:
-        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it does not."""
+        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it does not, or if a server
+        stays away for `replay.outage_s`."""
         deadline = time.monotonic() + self.config.replay.outage_s
-        while (stored := self._stored_steps()) < collected_steps:
+        while (stored := self._stored_steps(deadline)) < collected_steps:
             if time.monotonic() > deadline:
                 raise _lost(stored, collected_steps)
             time.sleep(0.1)
@@ -80,15 +81,21 @@ class Crew:
 
         Raises TryAgain if most of them are gone: then this is not the Redis that holds the run.
         """
-        stored = self._stored_steps()
+        stored = self._stored_steps(time.monotonic() + self.config.replay.outage_s)
         if stored < collected_steps / 2:
             raise _lost(stored, collected_steps)
         if stored < collected_steps:
             _log.warning("the replay has lost %d of %d steps", collected_steps - stored, collected_steps)
         return min(stored, collected_steps)
 
-    def _stored_steps(self) -> int:
-        return status(self.config.replay, self.run).inserted_steps
+    def _stored_steps(self, deadline: float) -> int:
+        while True:
+            try:
+                return status(self.config.replay, self.run).inserted_steps
+            except TryAgain:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def close(self) -> None:
         for name in ("fleet", "learners"):

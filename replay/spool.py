@@ -15,23 +15,36 @@ import fcntl
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from replay.codec import CorruptChunk
+from replay.errors import BadInput
 from replay.sealed import Sealed, pack, unpack
 
 _log = logging.getLogger(__name__)
 
 
 def spool_root(spool_dir: str) -> Path:
-    """Where the queues of this machine lie; each user has an own place in the temporary directory."""
-    return Path(spool_dir or Path(tempfile.gettempdir()) / f"distwm-spool-{os.getuid()}")
+    """Where the queues of this machine lie; each user has an own place in the temporary directory. Raises BadInput if
+    others can write there: what lies in it is committed."""
+    if spool_dir:
+        return Path(spool_dir)
+    path = Path(tempfile.gettempdir()) / f"distwm-spool-{os.getuid()}"
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise BadInput(
+                f"{path} is not a directory of this user alone.", "Set replay.spool_dir to another directory."
+            )
+    return path
 
 
 def stream_directory(root: Path, run: str, epoch: str, stream: str) -> Path:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from replay.redis_source import RedisSource
 from replay.router import Router
 from replay.schema import ChunkId, Entry
 from replay.shard import Shard
+from replay.spool import spool_root
 from replay.status import status
 from replay.survey import Surveyor
 from replay.verify import verify_shard
@@ -345,3 +347,23 @@ def test_passwords_may_come_from_files(tmp_path: Path) -> None:
         outputs.append((tmp_path / "users.acl").read_text())
     assert outputs[0] == outputs[1]
     assert "$" not in outputs[0]
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "file"])
+def test_a_spool_that_others_may_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """What lies in it would be committed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = spool_root("")
+    (tmp_path / "theirs").mkdir()
+    root.mkdir(mode=0o700)
+    assert spool_root("") == root
+    root.rmdir()
+    if kind == "link":
+        root.symlink_to(tmp_path / "theirs")
+    elif kind == "file":
+        root.touch()
+    else:
+        root.mkdir()
+        root.chmod(0o777)
+    with pytest.raises(BadInput, match=r"not a directory of this user alone\. Mend: Set replay\.spool_dir"):
+        spool_root("")

@@ -1,0 +1,35 @@
+"""What a crew asks the replay for outlasts a short absence of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from distwm.config import load
+from distwm.crew import Crew
+from distwm.placement import Shares
+from replay.errors import TryAgain
+from replay.server import EmbeddedRedis
+
+SHARE = Shares(driver_cpus=0, learner_cpus=0, learner_gpus=0, runner_cpus=0)
+
+
+def test_a_restart_of_redis_does_not_end_a_run(tmp_path: Path) -> None:
+    first, second = (EmbeddedRedis(tmp_path / "replay", 2**26) for _ in range(2))
+    url = first.start()
+    crew = Crew(load("dreamer4", {"replay.url": url, "replay.outage_s": 20}), "r", tmp_path, SHARE)
+    crew.check_replay(0)
+    first.stop()
+    back = threading.Timer(0.5, second.start)
+    back.start()
+    try:
+        crew.check_replay(0)
+        assert crew.recount_replay(0) == 0
+    finally:
+        back.join()
+        second.stop()
+    late = Crew(load("dreamer4", {"replay.url": url, "replay.outage_s": 0.2}), "r", tmp_path, SHARE)
+    with pytest.raises(TryAgain, match="did not answer"):
+        late.check_replay(0)
