@@ -1,0 +1,110 @@
+"""Tries the contract of an environment, and measures how fast it steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from actors.contract import CLAUSES, Bench, CheckConfig
+from actors.envs.flat_action import native_action_space
+from actors.envs.registry import EnvConfig
+from replay.errors import DistwmError, Missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was found. Rates are decisions a second, without the time that resets took."""
+
+    task: str
+    problems: tuple[str, ...] = ()
+    missing: str = ""  # what the machine lacks, and the mend
+    observations: str = ""
+    actions: str = ""
+    max_steps: int = 0
+    state_per_s: float = 0.0
+    pixels_per_s: float = 0.0
+    reset_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems and not self.missing
+
+
+def check(config: EnvConfig, settings: CheckConfig | None = None) -> Report:
+    """Tries every clause of the contract, and measures rates if all are kept. Raises BadInput for a configuration that
+    names nothing."""
+    bench = Bench(config, settings or CheckConfig())
+    report = Report(task=config.task)
+    try:
+        report = replace(report, problems=tuple(_problems(bench)))
+        return report if report.problems else _measured(_described(report, bench), bench)
+    except Missing as error:
+        return replace(report, missing=str(error))
+    finally:
+        bench.close()
+
+
+def _problems(bench: Bench) -> Iterator[str]:
+    """The distinct problems of each clause. A simulator that breaks is the last one."""
+    for clause in CLAUSES:
+        found: dict[str, None] = {}
+        try:
+            for problem in clause(bench):
+                if problem not in found:
+                    yield problem
+                found[problem] = None
+        except DistwmError:
+            raise
+        except Exception as error:  # noqa: BLE001 (simulators fail in every way there is)
+            yield f"it broke when tried whether it {clause.__name__.replace('_', ' ')}: {type(error).__name__}: {error}"
+            return
+
+
+def brief(space: spaces.Space) -> str:
+    """A space in a few words: `Discrete(3) x (3 Box(1))`."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = [brief(one) for one in (space.values() if isinstance(space, spaces.Dict) else space)]
+        counts = {part: parts.count(part) for part in parts}
+        words = [part if count == 1 else f"{count} {part}" for part, count in counts.items()]
+        return f"({' x '.join(words)})"
+    size = getattr(space, "n", None) or ",".join(map(str, space.shape or ()))
+    return f"{type(space).__name__}({size})"
+
+
+def _described(report: Report, bench: Bench) -> Report:
+    found = bench.seen.observation_space
+    fields = found.items() if isinstance(found, spaces.Dict) else ()
+    shapes = " ".join(f"{name}{list(space.shape or ())}" for name, space in fields)
+    actions = brief(native_action_space(bench.seen))
+    return replace(report, observations=shapes, actions=actions, max_steps=bench.info.max_steps)
+
+
+def _measured(report: Report, bench: Bench) -> Report:
+    if not bench.settings.measure_s:
+        return report
+    state_per_s, reset_s = _rate(bench, bench.blind)
+    report = replace(report, state_per_s=state_per_s, reset_s=reset_s)
+    return replace(report, pixels_per_s=_rate(bench, bench.seen)[0]) if bench.config.pixels else report
+
+
+def _rate(bench: Bench, env: gymnasium.Env) -> tuple[float, float]:
+    """Decisions a second of random actions, and the mean seconds of a reset."""
+    actions = [action.astype(np.float32) for action in bench.actions(64)]
+    steps, stepping, resets, resetting = 0, 0.0, 0, 0.0
+    over = True
+    while stepping < bench.settings.measure_s:
+        start = time.perf_counter()
+        if over:
+            env.reset(seed=resets)
+            over, resets = False, resets + 1
+            resetting += time.perf_counter() - start
+        else:
+            *_, terminated, truncated, _ = env.step(actions[steps % 64])
+            over, steps = terminated or truncated, steps + 1
+            stepping += time.perf_counter() - start
+    return steps / stepping, resetting / resets
