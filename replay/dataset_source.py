@@ -13,7 +13,7 @@ from replay.arena import Arena
 from replay.chunk_source import ChunkSource
 from replay.codec import checksum_of
 from replay.config import ReplayConfig
-from replay.dataset import Manifest, ShardFile, damaged, read_list, read_manifest
+from replay.dataset import MANIFEST, ShardFile, damaged, read_list, read_manifest
 from replay.index import EpisodeIndex
 from replay.schema import EpisodeKey
 from replay.shared_file import private_directory
@@ -39,8 +39,8 @@ class DatasetSource(ChunkSource):
         spec, index = self.manifest.spec, EpisodeIndex(config.valid_share, config.sampling)
         shared = private_directory(config.arena_dir) if config.arena_bytes else None
         arena = Arena(shared, f"dataset-{self.manifest.name}", spec, config.arena_bytes)
-        super().__init__(spec, index, arena, run=None)
-        self._shards = 0
+        super().__init__(spec, index, arena, run=self.manifest.name)
+        self._stamp, self._shards = 0, 0  # of the manifest as it was read; shards in the index
         self.refresh()
 
     def labels(self, key: EpisodeKey) -> tuple[str, str]:
@@ -49,15 +49,11 @@ class DatasetSource(ChunkSource):
             return self._labels[key]
 
     def _refresh(self) -> None:
-        if self._shards < len(self.manifest.shards) or self._has_grown():
-            for shard in self.manifest.shards[self._shards :]:
-                self._add(shard)
-                self._shards += 1
-
-    def _has_grown(self) -> bool:
-        before: Manifest = self.manifest
-        self.manifest = read_manifest(self.directory)
-        return len(self.manifest.shards) > len(before.shards)
+        if (stamp := (self.directory / MANIFEST).stat().st_mtime_ns) != self._stamp:
+            self.manifest, self._stamp = read_manifest(self.directory), stamp
+        for shard in self.manifest.shards[self._shards :]:
+            self._add(shard)
+            self._shards += 1
 
     def _add(self, shard: ShardFile) -> None:
         for episode in read_list(self.directory, shard):

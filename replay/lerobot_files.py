@@ -15,7 +15,16 @@ import pyarrow.parquet as pq
 from replay.errors import BadInput
 from replay.lerobot import INFO, TASKS
 
-ERRORS = (OSError, pa.ArrowException, KeyError, ValueError, TypeError)  # of a file that is not what it should be
+# What a file raises that is not what it should be.
+ERRORS = (OSError, pa.ArrowException, LookupError, ValueError, TypeError, AttributeError)
+    OSError,
+    pa.ArrowException,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+)  # of a file that is not what it should be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,7 @@ def read_info(directory: Path) -> dict[str, Any]:
         whole = float(info["fps"]) > 0 and all("dtype" in f and "shape" in f for f in features.values())
     except FileNotFoundError as error:
         raise BadInput(f"{directory} is no LeRobot data set: there is no {INFO}.", "Give its directory.") from error
-    except (*ERRORS, AttributeError) as error:
+    except ERRORS as error:
         raise BadInput(f"{path} cannot be read: {error}.", "Restore the file.") from error
     if not version.startswith("v3.") or not whole:
         raise BadInput(

@@ -229,4 +229,6 @@ def _later(values: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _last(frames: pa.Table, column: str) -> Any:
-    return frames[column][-1].as_py() if column in frames.column_names else None
+    """The value in the last frame; None if there is no such column."""
+    value = frames[column][-1].as_py() if column in frames.column_names else None
+    return value[0] if isinstance(value, list) and len(value) == 1 else value

@@ -35,7 +35,8 @@ def to_arrow(column: Column, values: np.ndarray) -> pa.Array:
 
 
 def to_numpy(column: Column, data: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
-    """(T, *shape) values of a column that is no image. Raises BadColumn."""
+    """(T, *shape) values of a column that is no image. It says what type they are, as info.json does: numbers that are
+    stored as others of their kind are cast. Raises BadColumn."""
     rows, array = len(data), data.combine_chunks()
     while pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type) or pa.types.is_large_list(array.type):
         _no_nulls(column, array)
@@ -47,9 +48,9 @@ def to_numpy(column: Column, data: pa.ChunkedArray, shape: tuple[int, ...]) -> n
         values = array.to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BadColumn(column.name, None, str(error)) from error
-    if values.dtype != column.dtype:
+    if not np.can_cast(values.dtype, column.dtype, "same_kind"):
         raise BadColumn(column.name, None, f"it holds {values.dtype}, not {column.dtype}")
-    return np.ascontiguousarray(values).reshape(rows, *shape)
+    return np.ascontiguousarray(values, column.dtype).reshape(rows, *shape)
 
 
 def decode_images(column: str, contents: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +21,8 @@ from rich.prompt import Confirm
 from distwm.replay import view
 from distwm.replay.reading import Reader, Reading
 from distwm.replay.where import Place, find
+from replay.dataset import is_dataset
+from replay.dataset_verify import verify as verify_dataset
 from replay.errors import BadInput, TryAgain
 from replay.survey import Look, Surveyor
 from replay.verify import Finding, check_lives, verify_shard
@@ -53,6 +56,8 @@ def status(given: argparse.Namespace) -> int:
 
 def verify(given: argparse.Namespace) -> int:
     """2 if there is damage. A server that is away ends it: what cannot be read is not verified."""
+    if given.where and is_dataset(Path(given.where)):
+        return _verify_recorded(Path(given.where))
     console, found = _console(), []
     with _shards(given, patient=True) as (place, shards), _bar() as bar:
         looks = [shard.see() for shard in shards]
@@ -63,6 +68,14 @@ def verify(given: argparse.Namespace) -> int:
     check_lives(found)
     console.print(view.findings(found))
     return _report(console, found)
+
+
+def _verify_recorded(directory: Path) -> int:
+    with _bar() as bar:
+        task = bar.add_task(directory.name, total=None)
+        manifest = verify_dataset(directory, lambda done, total: bar.update(task, completed=done, total=total))
+    _console().print(f"{manifest.episodes} episodes, {manifest.steps} steps: every byte is as it was written.")
+    return 0
 
 
 def tail(given: argparse.Namespace) -> int:

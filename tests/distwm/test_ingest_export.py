@@ -17,6 +17,7 @@ import pytest
 
 from distwm import export, ingest
 from distwm.config import RunConfig, dump
+from distwm.replay.__main__ import main as replay_command
 from replay.config import ReplayConfig
 from replay.dataset import read_list, read_manifest
 from replay.dataset_source import DatasetSource
@@ -181,6 +182,17 @@ def test_damage_is_named_and_the_rest_is_read(tmp_path: Path, capsys: pytest.Cap
     assert ingest.main(words) == 0, "once it is restored, the missing ones come"
     assert verify(tmp_path / "set").episodes == 40
     assert {e.name for e in recorded(tmp_path / "set")} == {f"episode-{i}" for i in range(40)}
+
+
+def test_recorded_data_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lerobot(tmp_path / "lerobot", 5)
+    assert ingest.main(["lerobot", str(tmp_path / "lerobot"), "--out", str(tmp_path / "set")]) == 0
+    assert replay_command(["verify", str(tmp_path / "set")]) == 0
+    assert "5 episodes" in capsys.readouterr().out
+    path = tmp_path / "set/shard-00000.bin"
+    path.write_bytes(path.read_bytes()[:-7])
+    assert replay_command(["verify", str(tmp_path / "set")]) == 2
+    assert f"{path} is damaged at byte" in capsys.readouterr().err
 
 
 def test_a_killed_ingest_goes_on(tmp_path: Path) -> None:

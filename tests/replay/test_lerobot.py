@@ -314,6 +314,32 @@ def test_a_flipped_bit_in_our_frames_never_passes(
             assert_equal(episode(number, 9), found)
 
 
+def test_columns_of_another_width_are_cast(tmp_path: Path) -> None:
+    """As LeRobot does: info.json says what a column is."""
+    path = foreign(tmp_path / "set") / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    for name, kind in (("action", pa.list_(pa.float64())), ("next.done", pa.list_(pa.bool_(), 1))):
+        values = table[name].to_pylist()
+        column = pa.array(values if name == "action" else [[v] for v in values], kind)
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, path)
+    found = next(iter(LeRobotReader(tmp_path / "set").read()))
+    assert isinstance(found, NamedEpisode), found
+    assert found.arrays["action"].dtype == np.float32
+    assert found.arrays["action"][1:, 1].tolist() == list(range(LENGTHS[0]))
+    assert found.arrays["is_terminal"][-1]
+
+
+def test_a_damaged_table_of_episodes_is_named(tmp_path: Path) -> None:
+    directory = export(tmp_path, SPEC, [episode(i, 9) for i in range(6)], max_file_rows=20)
+    path = directory / "meta/episodes/chunk-000/file-001.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    found = list(LeRobotReader(directory).read())
+    assert isinstance(found[0], Unreadable)
+    assert str(path) in found[0].reason
+    assert [f.name for f in found[1:]] == ["e0", "e1", "e2"], "the rest is read"
+
+
 def test_nothing_outside_is_read(tmp_path: Path) -> None:
     foreign(tmp_path / "other")
     info = foreign(tmp_path / "set") / "meta/info.json"
