@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -352,3 +356,20 @@ def test_a_watcher_sees_the_steps_flow(run_dir: Path, serve: Any, capsys: Any) -
     _, out, _ = told(capsys, "status", run_dir, "--json", "--every", 1.5)
     writing.join(timeout=30)
     assert json.loads(out)["inserted_per_s"] > 0
+
+
+def test_status_is_live_on_a_terminal(run_dir: Path, serve: Any) -> None:
+    """Page after page, until ctrl-c, which is how it ends well."""
+    write_episodes(url_of(serve()))
+    terminal, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "150", "LINES": "40"}
+    command = [sys.executable, "-m", "distwm.replay", "status", run_dir, "--every", "0.1"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as watching:
+        os.close(theirs)
+        shown, deadline = b"", time.monotonic() + 30
+        while shown.count(b"60 steps stored") < 3:
+            assert select.select([terminal], [], [], deadline - time.monotonic())[0], shown
+            shown += os.read(terminal, 2**16)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=20) == 0
+    os.close(terminal)
