@@ -26,7 +26,7 @@ def full_memory(place: Path, seconds: float) -> Row:
     """maxmemory is far below the budget, and lowered once more while two writers write: the oldest chunks go."""
     with Server(place / "redis") as server, ExitStack() as stack:
         client = redis.Redis.from_url(server.url)
-        limit = client.info("memory")["used_memory"] + 2**23
+        limit = client.info("memory")["used_memory"] + 2**22
         client.config_set("maxmemory", limit)
         jobs = [Job(place=str(place), name=f"w{i}", url=server.url, seed=i, rate=3000, replay=RAW) for i in range(2)]
         writers = [stack.enter_context(Worker("write", job)) for job in jobs]
@@ -34,7 +34,7 @@ def full_memory(place: Path, seconds: float) -> Row:
         await_that("the limit", lambda: _evicted(server.url) > 0)
         time.sleep(seconds / 2)
         before, lowered = [w.latest("acknowledged") for w in writers], time.monotonic()
-        client.config_set("maxmemory", limit - 2**21)
+        client.config_set("maxmemory", limit - 2**20)
         for writer, old in zip(writers, before, strict=True):
             await_that("commits", lambda w=writer, old=old: w.latest("acknowledged") > old)
         resumed_s = time.monotonic() - lowered
@@ -42,7 +42,7 @@ def full_memory(place: Path, seconds: float) -> Row:
         codes = [w.end() for w in (*writers, reader)]
         found = audited(place, server.url)
     return Row(
-        fault="Redis out of memory (maxmemory), then lowered by 2 MiB",
+        fault="Redis out of memory (maxmemory), then lowered by 1 MiB",
         audit=found,
         figures={
             "commits resume after": Figure(value=resumed_s, at_most=2),
@@ -84,7 +84,7 @@ def fill(disk: Path) -> Path:
 def full_disk_of_redis(place: Path, seconds: float) -> Row:
     """The disk of the append-only file is full for a while: Redis refuses writes and chunks wait. In the end Redis is
     killed and started again: what was acknowledged is on the disk."""
-    with small_disk(place / "disk", 256) as disk, Server(disk / "redis") as server, ExitStack() as stack:
+    with small_disk(place / "disk", 64) as disk, Server(disk / "redis") as server, ExitStack() as stack:
         job = Job(place=str(place), name="w", url=server.url, rate=500, replay=RAW)
         writer = stack.enter_context(Worker("write", job))
         await_that("the first chunks", lambda: writer.latest("acknowledged"))

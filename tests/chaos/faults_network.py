@@ -28,12 +28,10 @@ RAW = {"codec": "raw", "chunk_steps": 64}
 RATE = 1000  # steps/s of a writer: an environment with pixels is rarely faster
 
 
-def broken_connections(place: Path, mode: Mode, seconds: float = 10) -> Row:
-    """Two writers at the same pace, one through the proxy, one beside it. The fault holds for the middle 60% of the
-    time. What counts is what is acknowledged when the writers have ended, over the time until they had."""
-    said, options = FAULTS[mode]
+def broken_connections(place: Path, *modes: Mode, seconds: float = 10) -> Row:
+    """Two writers at the same pace, one through the proxy, one beside it. The faults, one after the other, fill the
+    middle 60% of the time. What is acknowledged when the writers have ended counts, over the time until then."""
     with Server(place / "redis") as server, FaultProxy(server.url) as proxy:
-        options = {**options}
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
@@ -46,9 +44,10 @@ def broken_connections(place: Path, mode: Mode, seconds: float = 10) -> Row:
             await_that("the first chunks", lambda: all(w.latest("acknowledged") for w in writers))
             time.sleep(0.2 * seconds)
             drawn = reader.latest("batches")
-            proxy.set(mode, **options)
-            time.sleep(0.6 * seconds)
-            proxy.set("pass")
+            for mode in modes:
+                proxy.set(mode, **FAULTS[mode][1])
+                time.sleep(0.6 * seconds / len(modes))
+                proxy.set("pass")
             time.sleep(0.2 * seconds)
             for worker in writers:
                 worker.process.terminate()
@@ -58,7 +57,7 @@ def broken_connections(place: Path, mode: Mode, seconds: float = 10) -> Row:
         found = audited(place, server.url)
     faulty, clean = (_steps_per_s(w) for w in writers)
     return Row(
-        fault=said,
+        fault="; ".join(FAULTS[mode][0] for mode in modes),
         audit=found,
         figures={"throughput, of clean": Figure(value=100 * faulty / clean, unit="%", at_least=70)},
         wrong=tuple(w.log()[-2000:] for w, code in zip([*writers, reader], codes, strict=True) if code),

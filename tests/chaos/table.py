@@ -16,6 +16,7 @@ from faults_killed import killed_servers, killed_writers
 from faults_lost import emptied, goes_on, rewound
 from faults_network import FAULTS, broken_connections, killed_in_outage, outage
 from faults_shards import dead_shard
+from proxy import Mode
 from row import Row
 
 HEAD = ["fault", "times", "acknowledged chunks", "lost", "duplicates", "torn", "figures (wanted)"]
@@ -31,7 +32,7 @@ def scenarios() -> Iterator[tuple[str, Scenario]]:
     yield "empty continue", partial(goes_on, empty=True)
     yield "older continue", partial(goes_on, empty=False)
     for mode in FAULTS:
-        yield f"network {mode}", partial(broken_connections, mode=mode)
+        yield f"network {mode}", _network(mode)
     yield "shard", partial(dead_shard, seconds=10)
     yield "memory", partial(full_memory, seconds=6)
     yield "disk redis", partial(full_disk_of_redis, seconds=6)
@@ -40,6 +41,10 @@ def scenarios() -> Iterator[tuple[str, Scenario]]:
     yield "outage kill", partial(outage, seconds=30, hang=False)
     yield "outage hang", partial(outage, seconds=30, hang=True)
     yield "writer killed in outage", partial(killed_in_outage, chunks=100)
+
+
+def _network(mode: Mode) -> Scenario:
+    return lambda place: broken_connections(place, mode)
 
 
 def run(name: str, scenario: Scenario) -> Row:

@@ -8,15 +8,13 @@ import pytest
 from faults_network import FAULTS, broken_connections, killed_in_outage, outage
 
 
-@pytest.mark.parametrize("mode", ["half_open", "stall", "reset", "cut"])
-def test_broken_connections(tmp_path: Path, mode: str) -> None:
-    row = broken_connections(tmp_path, mode, seconds=1)  # type: ignore[arg-type]
+def test_broken_connections(tmp_path: Path) -> None:
+    row = broken_connections(tmp_path, *FAULTS, seconds=5)
     assert row.safe, row.said()
 
 
-@pytest.mark.parametrize("hang", [False, True])
-def test_an_outage(tmp_path: Path, hang: bool) -> None:
-    row = outage(tmp_path, seconds=2, hang=hang)
+def test_a_hanging_server(tmp_path: Path) -> None:
+    row = outage(tmp_path, seconds=2, hang=True)
     assert row.safe, row.said()
 
 
