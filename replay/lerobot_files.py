@@ -17,14 +17,6 @@ from replay.lerobot import INFO, TASKS
 
 # What a file raises that is not what it should be.
 ERRORS = (OSError, pa.ArrowException, LookupError, ValueError, TypeError, AttributeError)
-    OSError,
-    pa.ArrowException,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-)  # of a file that is not what it should be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
