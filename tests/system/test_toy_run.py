@@ -161,8 +161,15 @@ def test_a_password_stays_out_of_the_run_directory(command: Command, tmp_path: P
     try:
         run_dir = tmp_path / "run"
         url = f"unix://:$SECRET@{socket}"
-        done = command(TOY, f"run_dir={run_dir}", f"replay.url={url}", SECRET=secret)
-        assert done.returncode == 0, done.stderr
+        process = command.start(TOY, f"run_dir={run_dir}", f"replay.url={url}", SECRET=secret)
+        lines: set[str] = set()
+        while process.poll() is None:
+            lines |= set(descendants(process.pid).values())
+            time.sleep(0.2)
+        assert process.returncode == 0, process.communicate()[1]
+        assert any("ray::" in line for line in lines)
+        assert not [line for line in lines if secret in line]
+        assert f"unix://:$SECRET@{socket}" in (run_dir / "config.yaml").read_text()
         assert not [path for path in run_dir.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
         assert server.poll() is None
         wrong = command(TOY, f"run_dir={tmp_path / 'other'}", f"replay.url={url}", SECRET="wrong")
