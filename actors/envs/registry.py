@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from actors.envs.flat_action import flat
+from actors.hosting.config import HostConfig
+from actors.hosting.hosted import HostedEnv
+from actors.hosting.process import GuestSpec
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 
@@ -22,6 +26,8 @@ SUITES: Mapping[str, str] = {
     "hybrid": "actors.envs.hybrid",
     "crafter": "actors.envs.crafter",
     "atari": "actors.envs.atari",
+    "libero": "actors.envs.libero",
+    "robosuite": "actors.envs.robosuite",
     "counting": "actors.envs.counting",
     "faulty": "actors.envs.faulty",
 }
@@ -40,6 +46,9 @@ class EnvConfig:
     time_limit_s: float = 0.0  # simulated seconds an episode; 0 keeps the task's
     state: bool = True  # observe "state" (the simulator's own features) and "qpos" (joint positions, for probes)
     pixels: bool = True  # observe "image"; False never starts a renderer
+    assets: str = ""  # where LIBERO's meshes and textures lie; empty: $DISTWM_LIBERO_ASSETS
+    hosted: bool = False  # in a process of its own; suites that need another interpreter always are
+    host: HostConfig = field(default_factory=HostConfig)  # deadlines and memory of such a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +72,21 @@ def make(config: EnvConfig, seed: int) -> gymnasium.Env:
         raise unknown(
             "environment suite", suite, SUITES, hint="write the task as suite/task, e.g. dmc/cartpole_swingup"
         )
-    return flat(_module(suite).make(config, seed))
+    module = _module(suite)
+    own = config.hosted and not getattr(module, "HOSTED", False)  # some suites host themselves
+    return flat(_hosted(config, seed) if own else module.make(config, seed))
+
+
+def _hosted(config: EnvConfig, seed: int) -> HostedEnv:
+    settings = asdict(config) | {"hosted": False, "host": {}}
+    arguments = {"settings": settings, "seed": seed}
+    return HostedEnv(GuestSpec(name=config.task, factory=f"{__name__}:guest", arguments=arguments), config.host)
+
+
+def guest(settings: dict[str, Any], seed: int) -> gymnasium.Env:
+    """What `make` with env.hosted=true makes in the other process."""
+    config = EnvConfig(**settings | {"host": HostConfig()})
+    return _module(config.task.partition("/")[0]).make(config, seed)
 
 
 def tasks(suite: str) -> list[str]:
