@@ -97,6 +97,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     binary = with_tls()
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here: apt-get install openssl")
     if binary is None:
         pytest.skip("no redis-server 7 with TLS here: apt-get install redis-tools")
     server = Secured(binary, tmp_path_factory.mktemp("secured"))
