@@ -73,8 +73,10 @@ class Arena:
             floor = int(self._file.state[_FLOOR])
             starts = np.array([self._starts.get(key, -1) for key in keys.tolist()], np.int64)
             found = starts >= floor
-            if found.any():
-                self._copy(starts[found] + begin[found], to[found], count[found], out)
+            if found.all():
+                self._copy(starts + begin, to, count, out)
+            elif found.any():
+                self._copy((starts + begin)[found], to[found], count[found], out)
             return found
 
     def put(self, key: bytes, arrays: Mapping[str, np.ndarray]) -> bool:

@@ -28,6 +28,7 @@ _STATE = 8  # int64
 _OPEN_S = 10.0
 _LOCK_S = 1.0  # a stopped process may hold the lock for ever; whoever uses the file can do without
 _TOUCH_S = 60.0
+_SPARE_BYTES = 2**30  # at most; Ray's objects may be on the same disk
 
 Sound = Callable[[np.ndarray], bool]
 
@@ -73,16 +74,18 @@ class SharedFile:
         self.map = mmap.mmap(self.fd, size)
         self.state = np.frombuffer(self.map, np.int64, _STATE, _ID_BYTES)
         fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        self._threads = threading.Lock()
+        self._threads, self._process = threading.Lock(), os.getpid()
         self._touched_s = 0.0
-        self._release = weakref.finalize(self, _leave, path, self.fd, self._lock_fd)  # also at the end of the process
+        self._release = weakref.finalize(
+            self, _leave, path, self.fd, self._lock_fd, os.getpid()
+        )  # also at the end of the process
 
     @contextmanager
     def holding(self, *, alone: bool) -> Iterator[bool]:
         """Nobody writes meanwhile, and with `alone` nobody reads either, if True; False if that could not be had within
         a second."""
         with self._threads:
-            if not (self._release.alive and _flock(self._lock_fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, _LOCK_S)):
+            if not (self._is_mine() and _flock(self._lock_fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, _LOCK_S)):
                 yield False
                 return
             try:
@@ -94,13 +97,18 @@ class SharedFile:
     def reserve(self, begin: int, end: int) -> None:
         """Takes disk space for these bytes. Raises OSError if there is none, or if the disk would be nearly full."""
         disk = os.statvfs(self.path.parent)
-        if disk.f_bavail * disk.f_frsize - (end - begin) < disk.f_blocks * disk.f_frsize // 8:
+        spare = min(disk.f_blocks * disk.f_frsize // 8, _SPARE_BYTES)
+        if disk.f_bavail * disk.f_frsize - (end - begin) < spare:
             raise OSError("others need the rest")
         os.posix_fallocate(self.fd, begin, end - begin)
 
     def close(self) -> None:
         """The last one removes the file. What was read from it stays valid."""
         self._release()
+
+    def _is_mine(self) -> bool:
+        """Open, and not inherited: a forked process would share the lock itself, which then keeps nobody out."""
+        return self._release.alive and self._process == os.getpid()
 
     def _touch(self) -> None:
         """Writing to a mapping does not change the time of a file in shared memory."""
@@ -139,13 +147,15 @@ def sweep(directory: Path, suffix: str, idle_s: float) -> None:
             if time.time() - path.stat().st_mtime > idle_s:
                 lock_fd, fd = _hold_lock(path, 0.0), _open(path)
                 fcntl.flock(lock_fd, fcntl.LOCK_UN)
-                _leave(path, fd, lock_fd)
+                _leave(path, fd, lock_fd, os.getpid())
         except (OSError, TryAgain):
             continue  # somebody else is at it
 
 
-def _leave(path: Path, fd: int, lock_fd: int) -> None:
+def _leave(path: Path, fd: int, lock_fd: int, process: int) -> None:
     """Removes the file if nobody else uses it."""
+    if process != os.getpid():
+        return
     try:
         if _flock(lock_fd, fcntl.LOCK_EX, _LOCK_S) and _flock(fd, fcntl.LOCK_EX, 0.0) and _is_at(path, fd):
             path.unlink()
