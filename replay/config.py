@@ -89,7 +89,7 @@ class ReplayConfig:
     outage_s: float = 60.0  # how long a server may be away before whoever needs it gives up (exit code 75)
     on_loss: Literal["stop", "continue"] = "stop"  # when a server comes back without experience that it acknowledged
     spool_bytes: int = 2**30  # per stream, on disk: chunks that wait for a server that is away; 0 = none, acting stops
-    spool_dir: str = ""  # of this machine; empty = distwm-spool in the temporary directory
+    spool_dir: str = ""  # of this machine; empty = distwm-spool-<uid> in the temporary directory
     arena_bytes: int = 2 * 2**30  # decoded chunks that a machine's readers share in memory
     arena_dir: str = ""  # empty = /dev/shm
     valid_share: float = 0.1  # share of episodes held out for validation

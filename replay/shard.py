@@ -135,7 +135,7 @@ class Shard:
         """
         reply = self._commit(entry, arguments(self._prefix, entry, body, max_bytes, claim, pace), patience_s)
         if reply is None:
-            stored = self.counters().get("bytes", 0)  # the server's own limit lies below the budget: give up a tenth
+            stored = self.counters(patience_s).get("bytes", 0)  # its own limit lies below the budget: give up a tenth
             fits = max(stored * 9 // 10, len(body) + OVERHEAD_BYTES)
             reply = self._commit(entry, arguments(self._prefix, entry, body, fits, claim, pace), patience_s)
         if reply is None:

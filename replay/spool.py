@@ -40,7 +40,7 @@ def spool_root(spool_dir: str) -> Path:
     path = Path(tempfile.gettempdir()) / f"distwm-spool-{os.getuid()}"
     with suppress(FileNotFoundError):
         found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        if not _private(found):
             raise BadInput(
                 f"{path} is not a directory of this user alone.", "Set replay.spool_dir to another directory."
             )
@@ -149,7 +149,12 @@ class Spool:
         """Makes the directory, locked from its first moment on."""
         if self._lock is not None:
             return
-        self.directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root, data_set, stream = (self.directory.parents[n] for n in (2, 1, 0))
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data_set.mkdir(exist_ok=True, mode=0o700)
+        if not _private(data_set.lstat()):
+            raise PermissionError(errno.EPERM, "not a directory of this user alone", str(data_set))
+        stream.mkdir(exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".new-", dir=self.directory.parent))
         try:
             lock = open(made / "lock", "wb")  # noqa: SIM115
@@ -192,7 +197,14 @@ class Spool:
 
 def leftovers(stream: Path) -> Iterator[tuple[int, str, Spool]]:
     """(incarnation, token, queue) of the lives of a stream whose processes are dead, oldest first."""
-    for directory in sorted(stream.glob("*-*")) if stream.is_dir() else []:
+    if not stream.is_dir() or not _private(stream.parent.lstat()):
+        return
+    for directory in sorted(stream.glob("*-*")):
         incarnation, _, token = directory.name.partition("-")
         if incarnation.isdigit() and (spool := Spool.adopt(directory)):
             yield int(incarnation), token, spool
+
+
+def _private(found: os.stat_result) -> bool:
+    """Whether it is a directory where nobody else can have put anything."""
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022

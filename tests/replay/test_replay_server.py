@@ -18,9 +18,10 @@ import redis
 from replay_cases import SPEC, make_steps, write
 
 from replay.config import ReplayConfig
-from replay.errors import TryAgain
+from replay.errors import ExperienceLost, TryAgain
 from replay.redis_source import RedisSource
 from replay.server import EmbeddedRedis, find_binary
+from replay.status import status
 from replay.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
@@ -38,6 +39,11 @@ def gone(pid: int, within_s: float = 20) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def write_all(writer: ReplayWriter, arrays: dict) -> None:
+    write(writer, arrays)
+    writer.flush()
 
 
 @pytest.mark.parametrize("durability", ["process", "host"])
@@ -75,11 +81,18 @@ def test_a_writer_outlives_a_restart_of_the_server(served: Make) -> None:
     assert RedisSource(config, "r", SPEC).refresh() == 40
 
 
-def test_none_forgets(served: Make) -> None:
-    config = ReplayConfig(url=served(durability="none").start(), chunk_steps=8)
-    write(ReplayWriter(config, "r", "s", SPEC), make_steps(8))
-    served(durability="none").stop()
-    assert not any(p.suffix == ".aof" for p in Path(config.url.removeprefix("unix://")).parent.iterdir())
+def test_none_forgets_and_the_writer_is_told(served: Make) -> None:
+    server = served(durability="none")
+    config = ReplayConfig(url=server.start(), chunk_steps=8, durability="none")
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    write(writer, make_steps(8))
+    os.kill(server.pid, signal.SIGKILL)
+    server.stop()
+    assert not list(server.directory.glob("*.aof"))
+    served(durability="none").start()
+    assert status(config, "r").steps == 0
+    with pytest.raises(ExperienceLost, match="came back empty"):
+        write_all(writer, make_steps(8))
 
 
 def test_a_directory_is_served_once(served: Make) -> None:

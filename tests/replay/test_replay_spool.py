@@ -105,6 +105,18 @@ def test_a_living_writers_queue_is_left_alone(tmp_path: Path) -> None:
     assert list(leftovers(stream)) == [], "adopted: it is a living writer's now"
 
 
+def test_a_directory_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+    stream = tmp_path / "run" / "stream"
+    spool = Spool(stream / "1-x", 2**20)
+    spool.add(sealed(0))
+    spool.close()
+    (tmp_path / "run").chmod(0o777)
+    assert list(leftovers(stream)) == []
+    assert not Spool(stream / "2-x", 2**20).add(sealed(0))
+    (tmp_path / "run").chmod(0o700)
+    assert [found.chunks for _, _, found in leftovers(stream)] == [1]
+
+
 def test_files_that_cannot_be_read_are_moved_aside(tmp_path: Path) -> None:
     stream = tmp_path / "run" / "stream"
     spool = Spool(stream / "1-x", 2**20)
@@ -152,7 +164,7 @@ def test_an_outage_stops_nobody_and_drains_in_order(served: Make, tmp_path: Path
 
 def test_a_full_queue_stops_the_actor(served: Make, tmp_path: Path) -> None:
     server = served()
-    config = config_of(server.start(), tmp_path, spool_bytes=2000, outage_s=0.3)
+    config = config_of(server.start(), tmp_path, spool_bytes=2000, outage_s=2.0)
     writer = ReplayWriter(config, "r", "s", SPEC)
     server.stop()
     with pytest.raises(TryAgain, match="takes no chunks"):
@@ -188,12 +200,13 @@ from test_replay_spool import sealed
 from replay.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-spool = Spool(Path(sys.argv[1]) / "1-x", 2**20)
+spool = Spool(Path(sys.argv[1]) / "run" / "stream" / "1-x", 2**20)
 assert spool.add(sealed(0)) and not spool.add(sealed(1, steps=200)) and spool.add(sealed(2))
 assert spool.chunks == 2
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
-    assert sorted(p.name for p in (tmp_path / "1-x").iterdir()) == ["000000000000.chunk", "000000000002.chunk", "lock"]
+    found = sorted(p.name for p in (tmp_path / "run" / "stream" / "1-x").iterdir())
+    assert found == ["000000000000.chunk", "000000000002.chunk", "lock"]
 
 
 def test_a_killed_writer_loses_nothing_that_waits(served: Make, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Commits: 4 processes send chunks of 64 steps (64x64x3 uint8, state, action, reward, flags) to one Redis with an
+append-only file (durability=process). Against a plain redis-py pipeline of SET and XADD, which promises nothing: it
+counts no bytes, evicts nothing by itself, stores a retry twice and does not know whether the server lost something.
+
+    commit      chunks encoded beforehand: what the shard takes
+    pipeline    the same bodies through the plain pipeline
+    add         ReplayWriter.add of 64 records: checks, copies, encodes, commits
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from timing import arguments, ratio, table
+
+from replay.commit import Claim
+from replay.config import ReplayConfig
+from replay.router import Router
+from replay.schema import Chunk, ChunkId, EpisodeSpec
+from replay.sealed import Sealed, seal
+from replay.server import EmbeddedRedis
+from replay.writer import ReplayWriter
+
+SPEC = EpisodeSpec.build({"image": ((64, 64, 3), "uint8"), "state": ((24,), "float32")}, action_dim=6)
+STEPS, PROCESSES, SECONDS, VARIANTS = 64, 4, 2.0, 16
+BYTES = 2**29  # budget of the replay
+
+
+def frames(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """(T, 64, 64, 3): noise, or four sprites that move over a background of one colour with a floor."""
+    if kind == "noise":
+        return rng.integers(0, 256, (STEPS, 64, 64, 3), np.uint8)
+    video = np.empty((STEPS, 64, 64, 3), np.uint8)
+    video[:, :44], video[:, 44:] = rng.integers(0, 256, 3, np.uint8), rng.integers(0, 256, 3, np.uint8)
+    for _ in range(4):
+        sprite = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        at = (rng.integers(0, 56, 2) + np.cumsum(rng.integers(-2, 3, (STEPS, 2)), 0)).clip(0, 56)
+        for t, (y, x) in enumerate(at):
+            video[t, y : y + 8, x : x + 8] = sprite
+    return video
+
+
+def episode(kind: str, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    arrays = {f.name: np.zeros((STEPS, *f.shape), f.dtype) for f in SPEC.fields}
+    arrays["image"] = frames(kind, rng)
+    arrays["state"][:] = rng.normal(size=arrays["state"].shape)
+    arrays["action"][1:] = rng.uniform(-1, 1, arrays["action"][1:].shape)
+    arrays["is_first"][0] = arrays["is_last"][-1] = True
+    return arrays
+
+
+def chunk(kind: str, seed: int) -> Chunk:
+    return Chunk(
+        id=ChunkId("bench", 1, 0),
+        episode=0,
+        first_step=0,
+        policy_version=0,
+        source="random",
+        spec_hash=SPEC.hash,
+        arrays=episode(kind, seed),
+    )
+
+
+Act = Callable[[int], object]  # sends the n-th chunk
+
+
+def committing(config: ReplayConfig, bodies: list[Sealed], who: str) -> Act:
+    router = Router(config, "bench")
+    router.register(SPEC)
+    shard, life = router.begin_life(who)
+
+    def act(n: int) -> None:
+        entry = replace(bodies[n % VARIANTS].entry, id=ChunkId(who, life.incarnation, n))
+        claim = Claim(life=life, acknowledged=n - 1)
+        shard.commit(entry, bodies[n % VARIANTS].body, router.max_bytes, claim)
+
+    return act
+
+
+def piping(config: ReplayConfig, bodies: list[Sealed], who: str) -> Act:
+    client = redis.Redis.from_url(config.url)
+    kept = max(1, config.max_bytes // PROCESSES // len(bodies[0].body))  # older ones are written over
+
+    def act(n: int) -> None:
+        entry, pipe = bodies[n % VARIANTS].entry, client.pipeline(transaction=False)
+        pipe.set(f"plain:{who}:{n % kept}", bodies[n % VARIANTS].body)
+        pipe.xadd("plain:index", {"id": f"{who}/{n}", "steps": entry.steps, "episode": n}, maxlen=kept)
+        pipe.execute()
+
+    return act
+
+
+def adding(config: ReplayConfig, kind: str, who: str) -> Act:
+    writer = ReplayWriter(config, "bench", who, SPEC)
+    episodes = [episode(kind, seed) for seed in range(VARIANTS)]
+    records = [[{k: a[t] for k, a in arrays.items()} for t in range(STEPS)] for arrays in episodes]
+
+    def act(n: int) -> None:
+        for record in records[n % VARIANTS]:
+            writer.add(record, source="random", policy_version=0)
+
+    return act
+
+
+def work(
+    config: ReplayConfig, kind: str, number: int, turns: int, together: Barrier, results: Queue[dict[str, list[Any]]]
+) -> None:
+    """One process: the sides turn by turn, at the same time as the other processes."""
+    bodies = [seal(chunk(kind, seed), "lz4", True) for seed in range(VARIANTS)]
+    acts = {
+        "commit": committing(config, bodies, f"commit{number}"),
+        "pipeline": piping(config, bodies, f"pipe{number}"),
+        "add": adding(config, kind, f"add{number}"),
+    }
+    sent, seconds = dict.fromkeys(acts, 0), {name: [] for name in acts}
+    for turn in range(turns + 1):
+        for name in list(acts)[:: 1 if turn % 2 else -1]:
+            together.wait(timeout=60)
+            taken, end = [], time.perf_counter() + (SECONDS if turn else 0.3)
+            while (begun := time.perf_counter()) < end:
+                acts[name](sent[name])
+                taken.append(time.perf_counter() - begun)
+                sent[name] += 1
+            if turn:  # the first one warms up
+                seconds[name].append(taken)
+    results.put(seconds)
+
+
+def measure(kind: str, turns: int) -> dict[str, list[list[float]]]:
+    """Seconds of each chunk of all processes, by side and turn."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        server = EmbeddedRedis(Path(folder), 2 * BYTES)  # room for the pipeline's as well
+        config = ReplayConfig(url=server.start(), max_bytes=BYTES, chunk_steps=STEPS, spool_dir=f"{folder}/spool")
+        together, results = context.Barrier(PROCESSES), context.Queue()
+        processes = [
+            context.Process(target=work, args=(config, kind, number, turns, together, results), daemon=True)
+            for number in range(PROCESSES)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            found = [results.get(timeout=120 + 4 * SECONDS * turns) for _ in processes]
+        finally:
+            for process in processes:
+                process.join(timeout=10)
+            server.stop()
+    return {name: [[s for f in found for s in f[name][t]] for t in range(turns)] for name in found[0]}
+
+
+def main(turns: int = 4) -> dict[str, float]:
+    """Prints the tables; returns commits/s by kind of frames."""
+    rates, rows = {}, []
+    for kind in ("sprites", "noise"):
+        size = len(seal(chunk(kind, 0), "lz4", True).body) / 1024
+        seconds = measure(kind, turns)
+        peer = [SECONDS / len(turn) for turn in seconds["pipeline"]]
+        for name, each in seconds.items():
+            all_ms = 1000 * np.concatenate(each)
+            rate = median(len(turn) for turn in each) / SECONDS
+            against = ratio(peer, [SECONDS / len(turn) for turn in each])
+            figures = [f"{np.percentile(all_ms, q):.1f}" for q in (50, 99)]
+            rows.append([kind, f"{size:.0f}", name, f"{rate:.0f}", f"{rate * STEPS:.0f}", *figures, f"{against:.2f}x"])
+            rates[f"{kind} {name}"] = rate
+    table(["frames", "KiB/chunk", "side", "chunks/s", "steps/s", "p50 ms", "p99 ms", "of the pipeline"], rows)
+    return rates
+
+
+@pytest.mark.bench
+def bench_commits() -> None:
+    assert main(turns=2)["sprites commit"] > 500
+
+
+if __name__ == "__main__":
+    main(arguments(__doc__).repetitions or 4)
