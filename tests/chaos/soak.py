@@ -61,8 +61,7 @@ class Soak:
         self.history: list[dict[str, Any]] = []
 
     def _job(self, name: str, seed: int, rate: float) -> Job:
-        replay = {**OPTIONS, "arena_dir": str(self.place / "arena")}
-        return Job(place=str(self.place), name=name, url=self._url, seed=seed, rate=rate, replay=replay)
+        return Job(place=str(self.place), name=name, url=self._url, seed=seed, rate=rate, replay=OPTIONS)
 
     @property
     def workers(self) -> list[Worker]:

@@ -56,7 +56,8 @@ class Job:
         options = dict(self.replay)
         if "limiter" in options:
             options["limiter"] = LimiterConfig(**options["limiter"])
-        return ReplayConfig(url=self.url, **{"chunk_steps": 16, "spool_dir": f"{self.place}/spool", **options})
+        places = {"spool_dir": f"{self.place}/spool", "arena_dir": f"{self.place}/arena"}
+        return ReplayConfig(url=self.url, **{"chunk_steps": 16, "arena_bytes": 2**25, **places, **options})
 
     def path(self, suffix: str) -> Path:
         return Path(self.place) / f"{self.name}.{suffix}"
