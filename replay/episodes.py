@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,6 +83,16 @@ def check_episode(spec: EpisodeSpec, episode: NamedEpisode) -> None:
         raise BadInput(f"The actors begin at records {starts} of {steps} {where}.", "Let the first begin at 0.")
     if any(a.policy_version < 0 for a in episode.actors):
         raise BadInput(f"A policy version is negative {where}.", "Count versions from 0.")
+
+
+def digest_of(episode: NamedEpisode) -> str:
+    """SHA-256 of all that there is of an episode: its arrays, its labels and who acted."""
+    labels = [episode.name, str(episode.key), episode.task, *map(str, episode.actors)]
+    digest = hashlib.sha256(json.dumps(labels).encode())
+    for name, array in sorted(episode.arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return digest.hexdigest()
 
 
 def is_complete(arrays: Mapping[str, np.ndarray]) -> bool:

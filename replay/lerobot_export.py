@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from replay.check import check_spec
 from replay.dataset_files import LOCK, own
-from replay.episodes import NamedEpisode, check_episode
+from replay.episodes import NamedEpisode, check_episode, digest_of
 from replay.errors import BadInput
 from replay.lerobot import (
     DATA_PATH,
@@ -184,6 +184,7 @@ class LeRobotWriter:
             "distwm/stream": key.stream,
             "distwm/incarnation": key.incarnation,
             "distwm/episode": key.episode,
+            "distwm/sha256": digest_of(episode),
         }
 
     def _values(self, episode: NamedEpisode, row: Row, task: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from replay.check import DTYPES
-from replay.episodes import Actor, NamedEpisode
+from replay.episodes import Actor, NamedEpisode, digest_of
 from replay.errors import BadInput
 from replay.lerobot import IMAGE_TYPE, POLICY_VERSION, SOURCE, Column, columns_of, is_shifted
 from replay.lerobot_files import EpisodeRow
@@ -68,7 +68,12 @@ class OwnLayout:
         said = list(zip(frames[SOURCE].to_pylist(), frames[POLICY_VERSION].to_pylist(), strict=True))
         actors = [Actor(i, *said[i]) for i in range(len(said)) if i == 0 or said[i] != said[i - 1]]
         key = EpisodeKey(row.notes["stream"], row.notes["incarnation"], row.notes["episode"])
-        return NamedEpisode(name=self.name(row), arrays=arrays, actors=tuple(actors), key=key, task=row.notes["task"])
+        episode = NamedEpisode(
+            name=self.name(row), arrays=arrays, actors=tuple(actors), key=key, task=row.notes["task"]
+        )
+        if digest_of(episode) != row.notes["sha256"]:
+            raise BadColumn("distwm/sha256", None, "the episode is not the one that was written")
+        return episode
 
     def close(self) -> None:
         """Nothing to end."""

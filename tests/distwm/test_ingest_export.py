@@ -196,7 +196,7 @@ def test_recorded_data_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_killed_ingest_goes_on(tmp_path: Path) -> None:
-    killed_and_resumed(tmp_path, episodes=300, kills=3)
+    killed_and_resumed(tmp_path, episodes=300, kills=2)
 
 
 @pytest.mark.slow
