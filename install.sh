@@ -11,6 +11,10 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3)}
 packages=()
 ldconfig -p | grep -q libOSMesa.so || packages+=(libosmesa6) # MuJoCo's software renderer
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if [[ $extras == "[dev]" ]]; then # parts of the tests: a Redis with TLS, and clocks that jump
+    command -v redis-server redis-check-rdb >/dev/null || packages+=(redis-tools)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
+fi
 if ((${#packages[@]})); then
     install="apt-get install -y --no-install-recommends ${packages[*]}"
     if ((EUID != 0)) && ! command -v sudo >/dev/null; then
