@@ -19,7 +19,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -56,11 +56,11 @@ class Arena:
         self._file = self._open(directory, name) if directory and self._capacity else None
 
     def gather(
-        self, keys: np.ndarray, to: np.ndarray, begin: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]
+        self, keys: Sequence[bytes], to: np.ndarray, begin: np.ndarray, count: np.ndarray, out: Mapping[str, np.ndarray]
     ) -> np.ndarray:
         """Copies pieces of chunks: of chunk `keys[i]` the steps [begin[i], begin[i] + count[i]) to rows `to[i]` and on.
 
-        keys (P,) V16; to, begin, count (P,) int64; out (rows, *shape) by field. Returns which pieces were there (P,).
+        keys (P,) of 16 bytes; to, begin, count (P,) int64; out (rows, *shape) by field. Returns which were there (P,).
         The other rows of `out` hold anything afterwards.
         """
         nothing = np.zeros(len(keys), bool)
@@ -71,7 +71,7 @@ class Arena:
                 return nothing
             self._follow()
             floor = int(self._file.state[_FLOOR])
-            starts = np.array([self._starts.get(key, -1) for key in keys.tolist()], np.int64)
+            starts = np.array([self._starts.get(key, -1) for key in keys], np.int64)
             found = starts >= floor
             if found.all():
                 self._copy(starts + begin, to, count, out)

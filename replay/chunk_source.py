@@ -21,6 +21,8 @@ from replay.source import Source, Split
 
 _log = logging.getLogger(__name__)
 
+_KEYS = 2**16
+
 
 class Away(Exception):
     """Shards that do not answer for now."""
@@ -55,6 +57,7 @@ class ChunkSource:
         self.spec = spec
         self.rejected = 0  # chunks with a damaged body
         self._index, self._arena, self._buffers = index, arena, buffers or BufferPool()
+        self._keys: dict[int, bytes] = {}  # by ref, of chunks that were drawn lately
         self._loader = Loader(spec, run, self._bodies)
         self._lock = threading.RLock()
         self._refresh_every_s, self._refreshed_s = refresh_every_s, 0.0
@@ -183,10 +186,11 @@ class ChunkSource:
 
     def _fill(self, refs: np.ndarray, to: np.ndarray, begin: np.ndarray, count: np.ndarray, out: Arrays) -> None:
         """Copies the steps [begin, begin + count) of chunks to rows `to` and on. Raises _Gone, Away or TryAgain."""
-        keys = self._index.keys128(refs).view("V16").reshape(-1)
-        missing = np.flatnonzero(~self._arena.gather(keys, to, begin, count, out))
-        if not len(missing):
+        keys = self._keys_of(refs)
+        found = self._arena.gather(keys, to, begin, count, out)
+        if found.all():
             return
+        missing = np.flatnonzero(~found)
         places: dict[int, list[int]] = {}
         for piece, ref in zip(missing.tolist(), refs[missing].tolist(), strict=True):
             places.setdefault(ref, []).append(piece)
@@ -195,11 +199,23 @@ class ChunkSource:
             for p in places[ref]:
                 for name, array in out.items():
                     array[to[p] : to[p] + count[p]] = arrays[name][begin[p] : begin[p] + count[p]]
-            self._arena.put(keys[places[ref][0]].tobytes(), arrays)
+            self._arena.put(keys[places[ref][0]], arrays)
 
         if failed := self._loader.load({ref: self._index.entry(ref) for ref in places}, use):
             self._leave_out(failed)
             raise _Gone
+
+    def _keys_of(self, refs: np.ndarray) -> list[bytes]:
+        """What the arena calls these chunks."""
+        names = refs.tolist()
+        keys = [self._keys.get(ref) for ref in names]
+        if None not in keys:
+            return keys  # type: ignore[return-value]
+        computed = self._index.keys128(refs).view("V16").reshape(-1).tolist()
+        if len(self._keys) > _KEYS:
+            self._keys.clear()
+        self._keys.update(zip(names, computed, strict=True))
+        return computed
 
     def _leave_out(self, failed: Mapping[int, CorruptChunk | None]) -> None:
         evicted = [ref for ref, reason in failed.items() if reason is None]

@@ -40,8 +40,7 @@ def chunk(number: int) -> dict[str, np.ndarray]:
 def read(arena: Arena, number: int) -> dict[str, np.ndarray] | None:
     steps = steps_of(number)
     out = {f.name: np.empty((steps, *f.shape), f.dtype) for f in SPEC.fields}
-    keys = np.frombuffer(key(number), "V16")
-    found = arena.gather(keys, np.array([0]), np.array([0]), np.array([steps]), out)
+    found = arena.gather([key(number)], np.array([0]), np.array([0]), np.array([steps]), out)
     return out if found[0] else None
 
 
