@@ -81,8 +81,9 @@ def _check(given: argparse.Namespace) -> int:
     from distwm.envs_check import check_all
     from distwm.envs_show import configured, every
 
-    settings = [word for word in given.words if "=" in word]
-    tasks = [word for word in given.words if "=" not in word] + every(given.all)
+    settings = [word for word in (*given.words, *given.all) if "=" in word]
+    tasks = [word for word in given.words if "=" not in word]
+    tasks += every(word for word in given.all if "=" not in word)
     how = CheckConfig(decisions=given.decisions, measure_s=given.measure_s, seed=given.seed)
     return check_all([configured(task, settings) for task in tasks], how, sys.stdout, given.format)
 

@@ -45,7 +45,7 @@ def test_check_prints_a_table_and_measures(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_check_as_json_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["check", "--all", "hybrid", "--measure-s", "0", "--decisions", "5", "pixels=false"]
+    words = ["check", "--all", "hybrid", "pixels=false", "--measure-s", "0", "--decisions", "5"]
     assert main([*words, "--json"]) == 0
     reports = json.loads(capsys.readouterr().out)
     assert len(reports) == 12
