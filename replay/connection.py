@@ -26,7 +26,13 @@ _T = TypeVar("_T")
 _PASSING = re.compile(r"\b(MISCONF|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b")
 # Of a script that its user may not run to the end.
 _REFUSED = re.compile(r"The user executing the script can't|ACL failure in script")
+_NO_MEMORY = re.compile(r"\bOOM\b|out of memory|used memory > 'maxmemory'")
 _LONGEST_PAUSE_S = 1.0
+_SLOWEST = 16.0
+
+
+class NoMemory(BadInput):
+    """The server's maxmemory is reached, and not by what we could drop."""
 
 
 class _Health:
@@ -36,6 +42,7 @@ class _Health:
         self.name = name
         self.away_since: float | None = None  # time.monotonic()
         self.failed_s = 0.0  # when it did not answer last
+        self.slowness = 1.0  # how many times the usual silence is borne once it has greeted us
         self.warned = False  # about its durability
 
     def warn(self, message: str) -> None:
@@ -50,7 +57,12 @@ class _Health:
             self.away_since = time.monotonic()
             _log.warning("Redis at %s is away (%s): %s", self.name, doing, error)
 
+    def slow(self) -> None:
+        """It greeted us, and then was too slow for what we sent: a thin line, or a busy server."""
+        self.slowness = min(2 * self.slowness, _SLOWEST)
+
     def back(self) -> None:
+        self.slowness = max(1.0, 0.9 * self.slowness)
         since, self.away_since = self.away_since, None
         if since is not None:
             _log.warning("Redis at %s is back after %.1f s.", self.name, time.monotonic() - since)
@@ -65,6 +77,7 @@ class Connection:
     def __init__(self, url: str, timeout_s: float) -> None:
         """Does not connect yet. `timeout_s` bounds the silence of the server within one attempt."""
         self.name = redact(url)
+        self._timeout_s = timeout_s
         self.health = _healths.setdefault(url, _Health(self.name))
         options: dict[str, Any] = {
             "protocol": 2,
@@ -72,7 +85,7 @@ class Connection:
             "socket_connect_timeout": timeout_s,
             "retry": Retry(NoBackoff(), 0),  # retries are ours, with a deadline and a log line
             "driver_info": None,  # a user of few rights may not introduce its library
-            "redis_connect_func": _greet,
+            "redis_connect_func": self._greet,
         }
         try:
             self._client: Any = redis.Redis.from_url(url, **options)
@@ -93,14 +106,7 @@ class Connection:
                 self.health.back()
                 return reply
             except (redis.ConnectionError, redis.TimeoutError, ResponseError) as error:
-                if isinstance(error, AuthenticationError | NoPermissionError) or _REFUSED.search(str(error)):
-                    raise BadInput(
-                        f"Redis at {self.name} refused us ({doing}): {error}.",
-                        "Put the right user and password in replay.url.",
-                    ) from error
-                if isinstance(error, ResponseError) and not _PASSING.search(str(error)):
-                    raise
-                _refuse_bad_tls(self.name, error)
+                self._raise_if_final(doing, error)
                 self.health.away(doing, error)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
@@ -115,13 +121,33 @@ class Connection:
     def close(self) -> None:
         self._client.close()
 
+    def _greet(self, connection: Any) -> None:
+        """A refusal shows here, before a command. And what TLS 1.3 says after its handshake is read, which redis-py
+        else takes for the reply to a command that it never sent. A silent server shows here too; from one that greets,
+        more silence is borne when it has been slow, or a large chunk would never pass a thin line."""
+        connection.on_connect()
+        connection.send_command("PING")
+        try:
+            connection.read_response()
+        except redis.TimeoutError as error:
+            raise redis.ConnectionError(f"no greeting came: {error}") from error
+        connection._sock.settimeout(self._timeout_s * self.health.slowness)
 
-def _greet(connection: Any) -> None:
-    """A refusal shows here, before a command. And what TLS 1.3 says after its handshake is read, which redis-py else
-    takes for the reply to a command that it never sent."""
-    connection.on_connect()
-    connection.send_command("PING")
-    connection.read_response()
+    def _raise_if_final(self, doing: str, error: Exception) -> None:
+        """Returns if waiting may mend it."""
+        if isinstance(error, AuthenticationError | NoPermissionError) or _REFUSED.search(str(error)):
+            raise BadInput(
+                f"Redis at {self.name} refused us ({doing}): {error}.", "Put the right user and password in replay.url."
+            ) from error
+        if _NO_MEMORY.search(str(error)):
+            raise NoMemory(
+                f"Redis at {self.name} has no memory left ({doing}).", "Raise its maxmemory, or lower replay.max_bytes."
+            ) from error
+        if isinstance(error, ResponseError) and not _PASSING.search(str(error)):
+            raise error
+        _refuse_bad_tls(self.name, error)
+        if isinstance(error, redis.TimeoutError) and "connecting" not in str(error):
+            self.health.slow()
 
 
 def _refuse_bad_tls(name: str, error: BaseException) -> None:

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 
@@ -51,12 +51,17 @@ class LimitedSource:
         tells `say` so. Raises TryAgain if Redis stays away, or after `limiter.stall_s`."""
         self._consumer, self.drawn = f"learner{rank}of{world}", drawn
         for shard in self._shards:
-            shard.report_sampled(self._consumer, drawn)
-            if rank == 0:  # what a group of another size has drawn is part of this group's count
-                for other in shard.sampled():
-                    if not other.endswith(f"of{world}"):
-                        shard.report_sampled(other, 0)
+            with suppress(TryAgain) if len(self._shards) > 1 else nullcontext():  # `take` needs one of them
+                self._report(shard, rank, world)
         self.take(drawn, say)
+
+    def _report(self, shard: Shard, rank: int, world: int) -> None:
+        patience_s = 0.0 if len(self._shards) > 1 else None
+        shard.report_sampled(self._consumer, self.drawn, patience_s)
+        if rank == 0:  # what a group of another size has drawn is part of this group's count
+            for other in shard.sampled():
+                if not other.endswith(f"of{world}"):
+                    shard.report_sampled(other, 0)
 
     def take(self, drawn: int, say: Callable[[str], None]) -> float:
         """Waits until this consumer may have trained on `drawn` steps, and counts them; returns the seconds waited.

@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError
 
 from replay import scripts
 from replay.check import check_same, check_spec
 from replay.commit import DROPS, LOSS_MEND, OVERHEAD_BYTES, Claim, Pace, arguments, verdict
 from replay.config import Durability
-from replay.connection import Connection
+from replay.connection import Connection, NoMemory
 from replay.errors import BadInput, ExperienceLost
 from replay.limiter import Held, Limiter
 from replay.schema import ChunkId, Entry, EpisodeSpec
@@ -242,10 +242,8 @@ class Shard:
                 reply = self._script(f"committing chunk {entry.id}", scripts.COMMIT, keys, args, patience_s)
                 if reply[0] != scripts.CROWDED:
                     return reply
-        except ResponseError as error:
-            if re.search(r"\bOOM\b|out of memory|used memory > 'maxmemory'", str(error)):
-                return None
-            raise
+        except NoMemory:
+            return None
 
     def _behind(self, page: list[tuple[int, Entry]], after: int) -> bool:
         return not page and self.state().inserted_chunks < after

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -322,3 +325,45 @@ def test_the_same_stream_on_another_server_waits_elsewhere(served: Make, tmp_pat
     ReplayWriter(other, "r", "s", SPEC).close()
     assert files(tmp_path) == ["000000000000.chunk", "lock"]
     assert status(other, "r").steps == 0
+
+
+def thin_line(to: str, bytes_per_s: int) -> socket.socket:
+    """Listens, and passes on to a unix socket what it is sent, slowly."""
+    door = socket.create_server(("127.0.0.1", 0))
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+
+    def carry(source: socket.socket, sink: socket.socket, rate: float) -> None:
+        with suppress(OSError):
+            while data := source.recv(4096):
+                sink.sendall(data)
+                time.sleep(len(data) / rate)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = door.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(to)
+                for ends in ((client, server, bytes_per_s), (server, client, 1e9)):
+                    threading.Thread(target=carry, args=ends, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return door
+
+
+def test_a_chunk_that_takes_longer_than_the_silence_allowed_arrives(served: Make, tmp_path: Path) -> None:
+    server = served()
+    server.start()
+    line = thin_line(str(server.socket), 40_000)
+    url = f"redis://127.0.0.1:{line.getsockname()[1]}"
+    config = config_of(url, tmp_path, connect_timeout_s=0.3, chunk_steps=400, codec="raw")
+    try:
+        writer = ReplayWriter(config, "r", "s", SPEC)
+        write(writer, make_steps(400))
+        writer.close()
+    finally:
+        line.close()
+    assert writer.acknowledged == 400
