@@ -93,6 +93,7 @@ class ReplayConfig:
     arena_bytes: int = 2 * 2**30  # decoded chunks that a machine's readers share in memory
     arena_dir: str = ""  # empty = /dev/shm
     valid_share: float = 0.1  # share of episodes held out for validation
+    refresh_every_s: float = 0.0  # readers look for new experience by themselves; 0 = when asked, whatever the time
     mixture: str = ""  # parts and shares, live=0.5,live:expert=0.25,/data/set=0.25 (see mixture.py); empty = live=1
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     limiter: LimiterConfig = field(default_factory=LimiterConfig)
@@ -112,5 +113,6 @@ class ReplayConfig:
                 ("spool_bytes", self.spool_bytes >= 0, "0 or more"),
                 ("arena_bytes", self.arena_bytes >= 0, "0 or more"),
                 ("valid_share", 0 <= self.valid_share < 1, "in [0, 1)"),
+                ("refresh_every_s", self.refresh_every_s >= 0, "0 or more"),
             ],
         )

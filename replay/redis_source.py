@@ -43,7 +43,6 @@ class RedisSource(ChunkSource):
         run: str,
         spec: EpisodeSpec,
         timeout_s: float = 60,
-        refresh_every_s: float = 0.0,
         allocate: Allocate = plain_memory,
     ) -> None:
         """Connects and reads the index. `outage_s` of the configuration is at most `timeout_s` here. Batches lie in
@@ -68,7 +67,7 @@ class RedisSource(ChunkSource):
             Arena(directory, run, spec, config.arena_bytes),
             run,
             BufferPool(allocate),
-            refresh_every_s,
+            config.refresh_every_s,
         )
         self.refresh()
 

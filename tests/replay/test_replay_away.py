@@ -222,7 +222,7 @@ def test_a_look_is_one_round_trip(config: ReplayConfig, run: str, monkeypatch: p
 
 def test_a_source_may_refresh_by_itself(config: ReplayConfig, run: str) -> None:
     fill(config, run, "a", episodes=1)
-    patient, eager = RedisSource(config, run, SPEC), RedisSource(config, run, SPEC, refresh_every_s=0.05)
+    patient, eager = RedisSource(config, run, SPEC), RedisSource(replace(config, refresh_every_s=0.05), run, SPEC)
     fill(config, run, "b", episodes=5)
     time.sleep(0.1)
     assert {w.key.stream for w in eager.batch((0,), 32, 8).windows} == {"a", "b"}
