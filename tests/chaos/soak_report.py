@@ -58,8 +58,11 @@ def picture(history: Sequence[Line], path: Path) -> None:
     """Throughput, memory and open files over time; a line where a fault began."""
     t = np.array([line["t"] / 60 for line in history])
     figure, axes = plt.subplots(4, 1, figsize=(11, 11), sharex=True, layout="constrained")
-    total = np.array([sum(line["acknowledged"].values()) for line in history], float)
-    axes[0].plot(t[5:], _rate(total, t), color="tab:blue")
+    counts = np.array([[line["acknowledged"][w] for w in history[0]["acknowledged"]] for line in history], float)
+    steps = np.maximum(np.diff(counts, axis=0), 0).sum(1)  # a count begins again with its process
+    axes[0].plot(
+        t[5:], [steps[i : i + 5].sum() / (60 * (t[i + 5] - t[i])) for i in range(len(t) - 5)], color="tab:blue"
+    )
     axes[0].set_ylabel("acknowledged steps/s")
     axes[1].plot(t, [sum(line["waiting"].values()) for line in history], color="tab:red")
     axes[1].set_ylabel("chunks waiting")
@@ -76,8 +79,3 @@ def picture(history: Sequence[Line], path: Path) -> None:
             axis.axvline(line["t"] / 60, color="0.8", linewidth=0.6, zorder=0)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _rate(total: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Over five lines; a count that begins again counts as nothing."""
-    return np.maximum(total[5:] - total[:-5], 0) / np.maximum(60 * (t[5:] - t[:-5]), 1e-9)
