@@ -100,6 +100,7 @@ def _measured(report: Report, bench: Bench) -> Report:
 def _rate(bench: Bench, env: gymnasium.Env) -> tuple[float, float]:
     """Decisions a second of random actions in the fastest of ten spans, which says most of the environment and least of
     what else runs on the machine; and the seconds of the fastest reset."""
+    clock = time.process_time if bench.settings.clock == "cpu" else time.perf_counter
     actions = itertools.cycle([action.astype(np.float32) for action in bench.actions(64)])
     rates: list[float] = []
     resets: list[float] = []
@@ -108,13 +109,13 @@ def _rate(bench: Bench, env: gymnasium.Env) -> tuple[float, float]:
         steps, stepping = 0, 0.0
         while stepping < bench.settings.measure_s / SPANS:
             if over:
-                resets.append(_timed(partial(env.reset, seed=len(resets)))[1])
-            (*_, terminated, truncated, _), seconds = _timed(partial(env.step, next(actions)))
+                resets.append(_timed(clock, partial(env.reset, seed=len(resets)))[1])
+            (*_, terminated, truncated, _), seconds = _timed(clock, partial(env.step, next(actions)))
             over, steps, stepping = terminated or truncated, steps + 1, stepping + seconds
         rates.append(steps / stepping)
     return max(rates), min(resets)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
+def _timed(clock: Callable[[], float], call: Callable[[], Any]) -> tuple[Any, float]:
+    start = clock()
+    return call(), clock() - start

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -27,6 +27,7 @@ class CheckConfig:
     decisions: int = 40  # played for each comparison
     limit: int = 12  # decisions of the episodes that are played to their limit
     measure_s: float = 1.0  # of stepping, for each rate; 0 measures nothing
+    clock: Literal["wall", "cpu"] = "wall"  # cpu: of this process, which a busy machine disturbs less
     seed: int = 0
 
 

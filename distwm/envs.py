@@ -84,7 +84,7 @@ def _check(given: argparse.Namespace) -> int:
     settings = [word for word in (*given.words, *given.all) if "=" in word]
     tasks = [word for word in given.words if "=" not in word]
     tasks += every(word for word in given.all if "=" not in word)
-    how = CheckConfig(decisions=given.decisions, measure_s=given.measure_s, seed=given.seed)
+    how = CheckConfig(decisions=given.decisions, measure_s=given.measure_s, clock=given.clock, seed=given.seed)
     return check_all([configured(task, settings) for task in tasks], how, sys.stdout, given.format)
 
 
@@ -93,6 +93,9 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", nargs="+", default=[], metavar="SUITE", help="every task of these suites")
     parser.add_argument("--decisions", type=int, default=40, help="of each episode that is compared; default 40")
     parser.add_argument("--measure-s", type=float, default=1.0, help="seconds a rate; 0 for none; default 1")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: of this process, which others disturb less"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the actions; default 0")
     formats = parser.add_mutually_exclusive_group()
     for name in ("json", "markdown"):

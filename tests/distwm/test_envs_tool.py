@@ -37,7 +37,7 @@ def test_info_shows_fields_actions_and_limits(capsys: pytest.CaptureFixture[str]
 
 
 def test_check_prints_a_table_and_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["check", "hybrid/catch_point", "--measure-s", "0.01", "--decisions", "8", "image_size=16"]
+    words = ["check", "hybrid/catch_point", "image_size=16", "--measure-s", "0.01", "--clock", "cpu"]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "kept" in shown
