@@ -14,6 +14,7 @@ import ray
 from distwm.config import RunConfig
 from distwm.rundir import RunDir
 from replay.errors import BadInput, TryAgain
+from replay.opening import located
 from replay.server import EmbeddedRedis
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def replay_server(config: RunConfig, run_dir: RunDir) -> Iterator[RunConfig]:
-    """Yields the configuration with the url of a replay: the one given, or one that we start and stop."""
+    """Yields the configuration with the url of a replay (the one given, or one that we start and stop), and with the
+    recorded data of its mixture where processes in other directories find it."""
+    config = replace(config, replay=located(config.replay))
     if config.replay.url:
         yield config
         return

@@ -18,7 +18,7 @@ from learners.group import LearnerGroup
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
 from replay.limited import LimitedSource
-from replay.opening import open_source, settled
+from replay.opening import open_source
 from replay.schema import EpisodeSpec
 from replay.status import status
 
@@ -42,7 +42,7 @@ class Crew:
             config.learner,
             config.system,
             self.spec,
-            partial(_open, settled(config.replay, self.spec), self.run, self.spec),
+            partial(_open, config.replay, self.run, self.spec),
             config.seed,
             cpus=self.share.learner_cpus,
             gpus=self.share.learner_gpus,

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything starts: names, the task, its renderer, wandb, the replay."""
+"""What can be known to be wrong before anything starts: names, the task, its renderer, wandb, replay and data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from distwm.config import RunConfig
 from distwm.evaluate import policy_spec
 from distwm.logs import check_wandb
 from replay.errors import BadInput
+from replay.opening import check_recorded
 from replay.schema import EpisodeSpec
 from replay.status import status
 
 
 def check_machine(config: RunConfig) -> None:
     """Raises Missing, BadInput or, if the given replay does not answer, TryAgain."""
-    _check_names(config, episode_spec(config.env))
+    spec = episode_spec(config.env)
+    _check_names(config, spec)
+    check_recorded(config.replay, spec)
     check_wandb(config.log)
     if config.replay.url:
         status(config.replay, "preflight")

@@ -91,7 +91,7 @@ def digest_of(episode: NamedEpisode) -> str:
     digest = hashlib.sha256(json.dumps(labels).encode())
     for name, array in sorted(episode.arrays.items()):
         digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
-        digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

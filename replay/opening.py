@@ -38,25 +38,26 @@ def open_source(config: ReplayConfig, run: str, spec: EpisodeSpec, timeout_s: fl
     return MixtureSource(sources)
 
 
-def settled(config: ReplayConfig, spec: EpisodeSpec) -> ReplayConfig:
-    """The same with absolute paths in the mixture, for processes that work in other directories.
-
-    Raises BadInput if a data set is not there, or has other fields than `spec`.
-    """
-    if not config.mixture:
-        return config
-    parts = []
-    for name, share in parse_mixture(config.mixture):
-        path = name if _is_live(name) else str(Path(name).expanduser().absolute())
+def check_recorded(config: ReplayConfig, spec: EpisodeSpec) -> None:
+    """Raises BadInput for a mixture that makes no sense, or with a data set that is not there or has other fields."""
+    for name, _ in parse_mixture(config.mixture) if config.mixture else ():
         if not _is_live(name):
-            _check_spec(Path(path), spec)
-        parts.append(f"{path}={share!r}")
+            _check_spec(Path(name).expanduser(), spec)
+
+
+def located(config: ReplayConfig) -> ReplayConfig:
+    """The same with absolute paths in the mixture, for processes that work in other directories."""
+    parts = [
+        f"{name if _is_live(name) else Path(name).expanduser().absolute()}={share!r}"
+        for name, share in (parse_mixture(config.mixture) if config.mixture else ())
+    ]
     return replace(config, mixture=",".join(parts))
 
 
 def _recorded(config: ReplayConfig, directory: str, spec: EpisodeSpec) -> Source:
-    _check_spec(Path(directory), spec)
-    return DatasetSource(Path(directory), replace(config, sampling=replace(config.sampling, online_share=0.0)))
+    path = Path(directory).expanduser()
+    _check_spec(path, spec)
+    return DatasetSource(path, replace(config, sampling=replace(config.sampling, online_share=0.0)))
 
 
 def _check_spec(directory: Path, spec: EpisodeSpec) -> None:

@@ -12,7 +12,7 @@ from replay.config import ReplayConfig
 from replay.dataset_writer import DatasetWriter
 from replay.errors import BadInput
 from replay.mixture import MixtureSource
-from replay.opening import open_source, settled
+from replay.opening import check_recorded, located, open_source
 from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
 from replay.writer import ReplayWriter
@@ -46,7 +46,7 @@ def test_without_a_mixture_it_is_the_live_replay(mixed: ReplayConfig, run: str) 
 
 def test_a_batch_has_the_shares_of_the_mixture(mixed: ReplayConfig, run: str, data: Path) -> None:
     config = replace(mixed, mixture=f"live=0.5,live:expert=0.25,{data}=0.25")
-    source = open_source(settled(config, SPEC), run, SPEC)
+    source = open_source(config, run, SPEC)
     assert isinstance(source, MixtureSource)
     seeds = [source.batch((step,), 8, 6).arrays["state"][:, 0, 1] for step in range(10)]
     for batch in seeds:
@@ -58,7 +58,7 @@ def test_a_batch_has_the_shares_of_the_mixture(mixed: ReplayConfig, run: str, da
 
 def test_recorded_data_alone_needs_no_redis(run: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data.parent)
-    config = settled(ReplayConfig(mixture="set=1", valid_share=0.0), SPEC)
+    config = located(ReplayConfig(mixture="set=1", valid_share=0.0))
     monkeypatch.chdir("/")
     assert open_source(config, run, SPEC).refresh() == 200
 
@@ -66,6 +66,6 @@ def test_recorded_data_alone_needs_no_redis(run: str, data: Path, monkeypatch: p
 def test_data_must_fit_the_environment(tmp_path: Path, data: Path) -> None:
     other = EpisodeSpec.build({"image": ((4, 4, 3), "uint8"), "state": ((6,), "float32")}, action_dim=2)
     with pytest.raises(BadInput, match=rf"{data} does not fit the environment: its field 'state'"):
-        settled(ReplayConfig(mixture=f"{data}=1"), other)
+        check_recorded(ReplayConfig(mixture=f"{data}=1"), other)
     with pytest.raises(BadInput, match="no recorded data"):
-        settled(ReplayConfig(mixture=f"live=0.5,{tmp_path / 'none'}=0.5"), SPEC)
+        check_recorded(ReplayConfig(mixture=f"live=0.5,{tmp_path / 'none'}=0.5"), SPEC)
