@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from replay.schema import Episode, EpisodeKey, EpisodeSpec
@@ -25,6 +27,14 @@ def make_steps(length: int, seed: int = 0, spec: EpisodeSpec = SPEC) -> dict[str
 def write(writer: ReplayWriter, arrays: dict[str, np.ndarray], source: str = "random", version: int = 0) -> None:
     for t in range(len(arrays["reward"])):
         writer.add({k: a[t] for k, a in arrays.items()}, source=source, policy_version=version)
+
+
+def settle(writer: ReplayWriter, within_s: float = 30) -> None:
+    """Waits until all that is sealed is acknowledged; on a busy machine some of it goes by way of the disk."""
+    deadline = time.monotonic() + within_s
+    while writer.waiting_chunks:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def make_episodes(stream: str, lengths: list[int]) -> list[Episode]:

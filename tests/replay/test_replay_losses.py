@@ -10,7 +10,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_cases import SPEC, make_steps, write
+from replay_cases import SPEC, make_steps, settle, write
 
 from replay.commit import Claim, Life
 from replay.config import ReplayConfig
@@ -60,6 +60,7 @@ def test_an_empty_server_is_found_out(served: Make, tmp_path: Path, while_away: 
     config = config_of(server.start(), tmp_path)
     writer = ReplayWriter(config, "r", "s", SPEC)
     write(writer, make_steps(20))
+    settle(writer)
     server.stop()
     for seed in range(while_away):
         write(writer, make_steps(20, seed=seed))
@@ -83,6 +84,7 @@ def test_another_data_set_is_found_out(served: Make, tmp_path: Path) -> None:
     config = config_of(server.start(), tmp_path)
     writer = ReplayWriter(config, "r", "s", SPEC)
     write(writer, make_steps(8))
+    settle(writer)
     server.stop()
     forget(server)
     served().start()
@@ -146,6 +148,7 @@ def test_who_may_go_on_begins_a_new_life(served: Make, tmp_path: Path, caplog) -
     write(writer, make_steps(20, seed=0))
     for t in range(10):
         writer.add(record(t, 30, 1), source="random", policy_version=0)
+    settle(writer)
     assert writer.acknowledged == 28
     server.stop()
     for t in range(10, 30):
@@ -174,6 +177,7 @@ def test_the_rest_of_an_episode_that_lost_its_beginning_is_dropped(served: Make,
     writer = ReplayWriter(config, "r", "s", SPEC)
     for t in range(16 if sealed else 12):
         writer.add(record(t, 30, 0), source="random", policy_version=0)
+    settle(writer)
     server.stop()
     forget(server)
     served().start()
@@ -192,6 +196,7 @@ def test_an_episode_in_memory_alone_comes_along(served: Make, tmp_path: Path) ->
     write(writer, make_steps(8, seed=0))
     for t in range(5):
         writer.add(record(t, 20, 1), source="random", policy_version=0)
+    settle(writer)
     server.stop()
     forget(server)
     served().start()
@@ -212,6 +217,7 @@ def test_what_a_dead_writer_left_comes_along_too(served: Make, tmp_path: Path) -
     server.start()
     for t in range(10):
         writer.add(record(t, 30, 0), source="random", policy_version=0)
+    settle(writer)
     server.stop()
     for t in range(10, 30):
         writer.add(record(t, 30, 0), source="random", policy_version=0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from replay_cases import SPEC, make_steps, write
+from replay_cases import SPEC, make_steps, settle, write
 
 from replay.config import ReplayConfig
 from replay.errors import ExperienceLost, TryAgain
@@ -53,6 +53,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(served: Make, du
     writer = ReplayWriter(config, "r", "s", SPEC)
     for episode in range(10):
         write(writer, make_steps(21, seed=episode))
+    settle(writer)
     os.kill(server.pid, signal.SIGKILL)
     server.stop()
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import redis
-from replay_cases import SPEC, make_steps, write
+from replay_cases import SPEC, make_steps, settle, write
 
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
@@ -37,6 +37,7 @@ def shard(redis_url: str, run: str) -> Shard:
 def test_chunks_and_counts(config: ReplayConfig, run: str) -> None:
     writer = ReplayWriter(config, run, "s", SPEC)
     write(writer, make_steps(20))
+    settle(writer)
     assert (writer.acknowledged, writer.episodes) == (20, 1)
     writer.add(record(), source="random", policy_version=0)
     assert writer.acknowledged == 20
@@ -245,6 +246,7 @@ def test_without_a_spool_an_outage_stops_the_actor_and_loses_nothing(served) -> 
     served().start()
     for t in range(4, 9):
         writer.add(record(t), source="random", policy_version=0)
+    settle(writer)
     assert (writer.acknowledged, writer.episodes, writer.waiting_chunks) == (9, 1, 0)
     arrays = RedisSource(config, "r", SPEC).episode(EpisodeKey("s", 1, 0)).arrays
     assert (arrays["state"] == make_steps(9)["state"]).all()
