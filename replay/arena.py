@@ -15,10 +15,12 @@ exclusive lock, so a `kill -9` anywhere leaves the counted chunks whole; the ker
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +33,7 @@ from replay.shared_file import HEADER_BYTES, SharedFile, sweep
 _log = logging.getLogger(__name__)
 
 _VERSION = 1
-_SUFFIX = ".arena"
+_SUFFIX, _ID_DIGITS = ".arena", 12
 _IDLE_S = 3600.0
 _GROW_BYTES = 2**25
 _LARGE_BYTES = 2048  # of a row
@@ -110,8 +112,10 @@ class Arena:
         id = hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()
         offsets = self._offsets()
         try:
-            sweep(directory, _SUFFIX, _IDLE_S)
-            file = SharedFile(directory / f"{name}-{id[:12]}{_SUFFIX}", id.encode(), offsets[-1], self._is_sound)
+            sweep(directory, f"*{_SUFFIX}", _IDLE_S)
+            file = SharedFile(
+                directory / f"{name}-{id[:_ID_DIGITS]}{_SUFFIX}", id.encode(), offsets[-1], self._is_sound
+            )
             file.reserve(0, offsets[0])
         except OSError as error:
             _log.warning("No arena at %s (%s): every batch reads from the replay.", directory, error)
@@ -219,6 +223,17 @@ class Arena:
             return False
         self._file.state[_RESERVED] = grown
         return True
+
+
+def discard(directory: Path, name: str, patience_s: float = 2.0) -> None:
+    """Removes what killed processes have left of an arena; waits so long for some that are about to end."""
+    deadline = time.monotonic() + patience_s
+    pattern = f"{glob.escape(name)}-{'?' * _ID_DIGITS}{_SUFFIX}"
+    while True:
+        sweep(directory, pattern, 0.0)
+        if not any(directory.glob(pattern)) or time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
 
 
 def _bytes(field: FieldSpec) -> int:

@@ -140,11 +140,11 @@ class SharedFile:
         return head.startswith(self._id) and sound(np.frombuffer(head, np.int64, _STATE, _ID_BYTES))
 
 
-def sweep(directory: Path, suffix: str, idle_s: float) -> None:
-    """Removes the files that no process uses and none has used for `idle_s` seconds."""
-    for path in directory.glob(f"*{suffix}"):
+def sweep(directory: Path, pattern: str, idle_s: float) -> None:
+    """Removes the files of such names that no process uses and none has used for `idle_s` seconds."""
+    for path in directory.glob(pattern):
         try:
-            if time.time() - path.stat().st_mtime > idle_s:
+            if time.time() - path.stat().st_mtime >= idle_s:
                 lock_fd, fd = _hold_lock(path, 0.0), _open(path)
                 fcntl.flock(lock_fd, fcntl.LOCK_UN)
                 _leave(path, fd, lock_fd, os.getpid())

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from arena_worker import CHUNKS, MAX_BYTES, SPEC, chunk, fill, is_torn, key, rea
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.arena import Arena
+from replay.arena import Arena, discard
 from replay.errors import BadInput
 from replay.shared_file import private_directory, sweep
 
@@ -270,15 +271,29 @@ def test_left_files_are_swept(tmp_path: Path, start: Start) -> None:
     """Those that no process holds and that have been idle."""
     filler = start("fill", 0)
     (path,) = tmp_path.glob("*.arena")
-    sweep(tmp_path, ".arena", idle_s=-1)
+    sweep(tmp_path, "*.arena", idle_s=0)
     assert path.exists(), "in use"
     filler.kill()
     filler.wait()
-    sweep(tmp_path, ".arena", idle_s=3600)
+    sweep(tmp_path, "*.arena", idle_s=3600)
     assert path.exists(), "not idle"
     os.utime(path, (1, 1))
     Arena(tmp_path, "another", SPEC, MAX_BYTES).close()
     assert files(tmp_path) == []
+
+
+def test_a_run_that_ends_leaves_nothing(tmp_path: Path, start: Start) -> None:
+    """Its processes were killed a moment ago, or are about to be; arenas of others stay."""
+    other = Arena(tmp_path, "test-2", SPEC, MAX_BYTES)
+    filler = start("fill", 0)
+    discard(tmp_path, "test", patience_s=0.0)
+    assert len(list(tmp_path.glob("*.arena"))) == 2, "in use"
+    killer = threading.Timer(0.3, filler.kill)
+    killer.start()
+    discard(tmp_path, "test", patience_s=20.0)
+    killer.join()
+    assert [p.name[:7] for p in tmp_path.glob("*.arena")] == ["test-2-"]
+    other.close()
 
 
 def test_only_this_user_may_write_there(tmp_path: Path) -> None:
