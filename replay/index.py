@@ -200,10 +200,7 @@ class EpisodeIndex:
             return False
         if entry.first_step == 0:
             return entry.episode > life.episode
-        if entry.episode != life.episode or entry.first_step != life.reach:
-            life.reach = -1
-            return False
-        return True
+        return entry.episode == life.episode and entry.first_step == life.reach
 
     def _source(self, label: str) -> int:
         self._names.append(label)

@@ -105,8 +105,7 @@ class Rows:
         return life
 
     def end(self, life: Stretch) -> None:
-        """Forgets a life and its chunks."""
-        self._clear(life.start, life.start + life.size)
+        """Forgets a life that has no chunks any more."""
         self._ends[life.number] = life.tail
         del self.named[life.name]
         self.lives[life.number], self._order = None, None

@@ -65,8 +65,7 @@ class Starts:
         del self._rows.columns[self]
 
     def forget(self, number: int) -> None:
-        """Counts all chunks of a life anew at the next update."""
-        self.changed.add(number)
+        """Counts all chunks of a life anew, once it is among the changed."""
         self._open[number : number + 1] = 0
 
     def lose(self, begin: int, end: int) -> None:
@@ -115,7 +114,6 @@ class Starts:
             return
         numbers, head, tail, offset = np.array([(x.number, x.head, x.tail, x.offset) for x in lives]).T
         first = np.maximum(self._open[numbers], head)
-        self.sums[(offset + head - 1)[first == head]] = 0  # sums begin anew where nothing in front is counted
         rows, lengths = ranges(offset + first, offset + tail), tail - first
         chunks = self._rows.table[rows]
         allowed = (chunks["steps"] > 0) & self._groups()[chunks["group"]]

@@ -203,6 +203,20 @@ def test_new_steps_come_once_and_soon() -> None:
     assert len({w for batch in batches[4:] for w in batch}) > 4, "then all is drawn as ever"
 
 
+def test_new_steps_of_others_are_not_shown() -> None:
+    """Those held out, of other labels, or on a shard that is away."""
+    index = EpisodeIndex(0.5, SamplingConfig(online_share=1.0))
+    index.add_many(0, enumerate(cut("old", [50] * 9, 8, label="expert"), 1))
+    options = {"labels": frozenset({"expert"}), "away": frozenset({1})}
+    index.draw((0,), 4, 8, **options)
+    index.add_many(0, enumerate(cut("a", [24] * 20, 8, label="expert") + cut("b", [24] * 20, 8, label="random"), 100))
+    index.add_many(1, enumerate(cut("c", [24] * 20, 8, label="expert"), 1))
+    index.drop(index.refs(index.keys("train")[0])[0])
+    windows = [w for step in range(20) for w in index.draw((step,), 10, 8, **options).windows]
+    assert {w.key.stream for w in windows[:-10]} == {"a", "old"}
+    assert {w.key for w in windows} <= set(index.keys("train"))
+
+
 def test_a_draw_that_is_repeated_shows_the_same_new_steps() -> None:
     index = online(1.0)
     index.draw((0,), 4, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +20,12 @@ KEY = EpisodeKey("s", 1, 0)
 
 lives = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=6), min_size=1, max_size=4)
 # An act: what, and a number that says on what. Most of them add the next chunk of a life, some leave one out.
-acts = st.lists(st.tuples(st.sampled_from("aaaaaaaagedxcd"), st.integers(0, 10**6)), max_size=120)
+acts = st.lists(st.tuples(st.sampled_from("aaaaaaxxgedxcdxx"), st.integers(0, 10**6)), min_size=15, max_size=120)
 
 
-def play(lives: list[list[int]], acts: list[tuple[str, int]], chunk_steps: int, draws: bool = False):
-    """An index and a model after the same history, and the handles of all chunks that there ever were."""
+def play(lives, acts, chunk_steps: int, draw: Callable[[EpisodeIndex, Model], None] = lambda *_: None):
+    """An index and a model after the same history, and the handles of all chunks that there ever were. Now and then
+    something is drawn."""
     model, index = Model(valid_share=0.3), EpisodeIndex(valid_share=0.3)
     waiting = [cut(f"s{i}", lengths, chunk_steps, label="ab"[i % 2]) for i, lengths in enumerate(lives)]
     shards, cursors, ever = [i % 3 for i in range(len(lives))], [0, 0, 0], {}
@@ -50,8 +52,8 @@ def play(lives: list[list[int]], acts: list[tuple[str, int]], chunk_steps: int, 
         elif act == "c" and number % 5 == 0:
             index.clear(shard)
             model.clear(shard)
-        elif act == "x" and draws and model.windows(4, 0, "train"):
-            index.draw((number,), 3, 4)
+        elif act == "x":
+            draw(index, model)
         for key in model.episodes:
             ever |= dict(zip(index.refs(key), model.entries(key), strict=True))
     return index, model, ever
@@ -78,20 +80,28 @@ def test_it_offers_what_is_stored(lives: list[list[int]], acts: list[tuple[str, 
 
 
 @given(lives, acts, st.integers(1, 7), st.integers(1, 12), st.booleans(), st.integers(0, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_it_draws_from_what_is_stored(lives, acts, chunk_steps, length, across, away) -> None:
-    """The windows are those of the model, after any history of draws in between."""
-    index, model, _ = play(lives, acts, chunk_steps, draws=True)
-    for labels in (None, frozenset("a")):
-        for split in ("train", "valid"):
-            options = {"across": across, "labels": labels, "away": frozenset({away} if away < 3 else ())}
+    """The windows are those of the model, at any time, whatever was drawn before."""
+
+    def draw(index: EpisodeIndex, model: Model) -> None:
+        for split, labels, gone in (
+            ("train", None, ()),
+            ("train", {"a"}, ()),
+            ("train", None, {away}),
+            ("valid", None, ()),
+        ):
+            options = {"across": across, "labels": labels and frozenset(labels), "away": frozenset(gone)}
             windows = model.windows(length, 3, split, **options)
-            if not windows:
+            if windows:
+                drawn = index.draw((1,), 6, length, split, context=3, **options)
+                assert list(drawn.windows) == [windows[n] for n in numbers((1,), len(windows), 6)]
+            else:
                 with pytest.raises(LookupError):
                     index.draw((1,), 6, length, split, context=3, **options)
-                continue
-            drawn = index.draw((1,), 6, length, split, context=3, **options)
-            assert list(drawn.windows) == [windows[n] for n in numbers((1,), len(windows), 6)]
+
+    index, model, _ = play(lives, acts, chunk_steps, draw)
+    draw(index, model)
 
 
 def test_a_gap_ends_an_episode() -> None:
@@ -196,6 +206,10 @@ def test_a_chunk_that_cannot_be_right_is_left_out() -> None:
     index.add(0, 3, entry)
     index.add(1, 1, replace(entry, id=ChunkId("s", 1, 1), episode=1))
     assert index.chunks == 1, "a life is on one shard"
+    index.add(0, 5, entry)
+    index.add(0, 6, replace(entry, first_step=8))
+    index.add(0, 7, replace(entry, id=ChunkId("s", 1, 1)))
+    assert index.chunks == 1, "chunks and episodes are counted upwards"
     with pytest.raises(BadInput, match="s/1/4 has numbers out of range"):
-        index.add(0, 4, replace(entry, id=ChunkId("s", 1, 4), episode=2**40))
+        index.add(0, 8, replace(entry, id=ChunkId("s", 1, 4), episode=2**40))
     assert list(itertools.chain(index.keys("train"), index.keys("valid"))) == [KEY]

@@ -54,7 +54,7 @@ def test_the_tree_finds_what_a_running_sum_finds(blocks, changes, chances) -> No
     assert tree.total == pytest.approx(weights.sum())
     if not tree.total:
         return
-    values = np.array(chances) * tree.total
+    values = np.array([*chances, 1.0]) * tree.total  # 1: what rounding may come to
     places = tree.find(values)
     assert (weights[places] > 0).all()
     sums = np.cumsum(weights)
@@ -111,6 +111,20 @@ def test_the_largest_of_several_priorities_of_a_chunk_counts() -> None:
     index.feedback([window(0), window(1), window(2), window(9)], np.array([1.0, 8.0, 2.0, 1.0]))
     batch = index.draw((1,), 100, 4)
     assert {w.start // 8: float(x) for w, x in zip(batch.windows, batch.weights, strict=True)} == {0: 0.125, 1: 1.0}
+
+
+def test_one_of_many_chunks() -> None:
+    """In a tree of several levels."""
+    index = prioritised(cut("s", [8] * 500, 8))
+    index.draw((0,), 1, 4)
+    for episode in (0, 77, 499, 250):
+        chosen = window(0, 4, EpisodeKey("s", 1, episode))
+        index.feedback([chosen], np.array([1e6]))
+        assert Counter(w.key for w in drawn(index, 100)).most_common(1)[0][0] == chosen.key
+        index.feedback([chosen], np.array([0.0]))
+        assert chosen.key not in {w.key for w in drawn(index, 500)}
+    index.drop_before(0, 490)
+    assert min(w.key.episode for w in drawn(index, 200)) == 489
 
 
 def test_a_new_chunk_has_the_largest_priority() -> None:
