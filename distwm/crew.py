@@ -15,11 +15,13 @@ from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
 from distwm.placement import Shares
 from learners.group import LearnerGroup
+from replay.arena import discard
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
 from replay.limited import LimitedSource
 from replay.opening import open_source
 from replay.schema import EpisodeSpec
+from replay.shared_file import private_directory
 from replay.status import status
 
 _log = logging.getLogger(__name__)
@@ -102,6 +104,8 @@ class Crew:
             worker = self.__dict__.pop(name, None)
             if worker is not None:
                 worker.close()
+                if name == "learners" and self.config.replay.arena_bytes:
+                    discard(private_directory(self.config.replay.arena_dir), self.run)  # on other nodes: the next run
 
 
 def _open(replay: ReplayConfig, run: str, spec: EpisodeSpec) -> LimitedSource:
