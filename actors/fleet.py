@@ -19,6 +19,7 @@ import ray
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig
+from actors.hosting.errors import HostedEnvError
 from actors.policies import PolicySpec
 from actors.runner import CollectStats, EnvRunner, EpisodeResult, RunnerConfig
 from learners.system import SystemConfig
@@ -202,7 +203,7 @@ class Fleet:
     def _failed(self, piece: Piece, runner: int, error: Exception) -> Piece:
         """The piece, to be tried again. Raises errors of ours as they are, and TryAgain after too many of others."""
         cause = getattr(error, "cause", error)  # Ray wraps what a method raised
-        if isinstance(cause, DistwmError):
+        if isinstance(cause, DistwmError) and not isinstance(cause, HostedEnvError):  # another one can be made
             raise cause
         self.failures += 1
         piece.failures += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from actors.envs.registry import unknown
-from actors.experts import cartpole, pendulum, point_mass, reacher
+from actors.experts import cartpole, libero, pendulum, point_mass, reacher, robosuite
 
 Expert = Callable[[np.ndarray], np.ndarray]
 
@@ -20,11 +20,15 @@ EXPERTS: Mapping[str, Expert] = {
     "dmc/point_mass_easy": point_mass.easy,
     "dmc/reacher_easy": reacher.reach,
     "dmc/reacher_hard": reacher.reach,
+    **{f"libero/{task}": place for task, place in libero.TASKS.items()},
+    "robosuite/Lift": robosuite.lift,
+    "robosuite/Stack": robosuite.stack,
 }
 
 
 def expert(task: str) -> Expert:
     """The controller of a task. Raises BadInput, naming the nearest task that has one."""
+    task = task.partition("@")[0]  # variants ask for the same thing
     if task not in EXPERTS:
         raise unknown("expert", task, EXPERTS, hint="Or collect with the policy `random` or `ou`.")
     return EXPERTS[task]
