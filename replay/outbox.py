@@ -21,7 +21,7 @@ from replay.spool import Spool
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 1.0
-_SAY_S = 10.0  # between log lines of one wait
+_SAY_S, _SAY_AFTER_S = 10.0, 2.0  # between log lines of one wait; before the first
 _SLOW_S = 0.1  # for an answer: who waits that long for each chunk is held up
 _IN_MEMORY = 2  # chunks: one call may seal as many
 
@@ -211,6 +211,6 @@ class Outbox:
             mend = "See whether the learners train, or raise replay.limiter.slack_steps."
         if waited_s >= limit_s:
             raise TryAgain(f"Stream {stream} waited for {waited_s:.1f} s: {reason}.", mend)
-        if waited_s > 0.5 and time.monotonic() - self._said_s > _SAY_S:
+        if waited_s > _SAY_AFTER_S and time.monotonic() - self._said_s > _SAY_S:
             _log.warning("Stream %s waits: %s.", stream, reason)
             self._said_s = time.monotonic()
