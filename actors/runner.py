@@ -24,7 +24,7 @@ from learners.weights import Weights
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
-from replay.writer import ReplayWriter
+from replay.writing.writer import ReplayWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ import ray
 from distwm.config import RunConfig
 from distwm.rundir import RunDir
 from replay.errors import BadInput, TryAgain
-from replay.opening import located
-from replay.server import EmbeddedRedis
+from replay.shards.server import EmbeddedRedis
+from replay.sources.opening import located
 
 _log = logging.getLogger(__name__)
 

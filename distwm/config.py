@@ -18,9 +18,9 @@ from distwm.overrides import apply, flatten, leaves
 from distwm.recipe import PlannedStage, StageConfig, plan
 from learners.learner import LearnerConfig
 from learners.system import SYSTEMS
-from replay.address import public
 from replay.config import ReplayConfig
 from replay.errors import BadInput
+from replay.shards.address import public
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import IO, Protocol
 import numpy as np
 
 from distwm.progress import metered
-from replay.episodes import NamedEpisode, Reader, Unreadable
+from replay.dataset.episodes import NamedEpisode, Reader, Unreadable
 from replay.errors import BadInput
 
 

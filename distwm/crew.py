@@ -15,14 +15,14 @@ from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
 from distwm.placement import Shares
 from learners.group import LearnerGroup
-from replay.arena import discard
+from replay.arena.arena import discard
+from replay.arena.shared_file import private_directory
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
-from replay.limited import LimitedSource
-from replay.opening import open_source
 from replay.schema import EpisodeSpec
-from replay.shared_file import private_directory
-from replay.status import status
+from replay.shards.status import status
+from replay.sources.limited import LimitedSource
+from replay.sources.opening import open_source
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from distwm.cli import exit_code
 
 if TYPE_CHECKING:
-    from replay.source_reader import SourceReader
+    from replay.sources.source_reader import SourceReader
 
 EPILOG = """\
 formats:
@@ -40,12 +40,12 @@ def main(words: Sequence[str]) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from distwm.copying import compare, complain, copy
     from replay.config import ReplayConfig
-    from replay.dataset_source import DatasetSource
-    from replay.dataset_verify import verify
-    from replay.dataset_writer import DatasetWriter
-    from replay.lerobot_export import LeRobotWriter
-    from replay.lerobot_import import LeRobotReader
-    from replay.source_reader import SourceReader
+    from replay.dataset.verify import verify
+    from replay.dataset.writer import DatasetWriter
+    from replay.lerobot.export import LeRobotWriter
+    from replay.lerobot.reader import LeRobotReader
+    from replay.sources.dataset_source import DatasetSource
+    from replay.sources.source_reader import SourceReader
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     out = Path(arguments.out).resolve()
@@ -82,11 +82,11 @@ def _opened(arguments: argparse.Namespace) -> Iterator[SourceReader]:
     """The episodes of SOURCE."""
     from distwm.replay.where import find
     from replay.config import ReplayConfig
-    from replay.dataset import is_dataset
-    from replay.dataset_source import DatasetSource
+    from replay.dataset.format import is_dataset
     from replay.errors import BadInput
-    from replay.redis_source import RedisSource
-    from replay.source_reader import SourceReader
+    from replay.sources.dataset_source import DatasetSource
+    from replay.sources.redis_source import RedisSource
+    from replay.sources.source_reader import SourceReader
 
     if arguments.source and is_dataset(Path(arguments.source)):
         recorded = DatasetSource(Path(arguments.source), ReplayConfig(arena_bytes=0))

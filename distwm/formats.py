@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from replay.episodes import NamedEpisode, Reader
+from replay.dataset.episodes import NamedEpisode, Reader
 from replay.errors import BadInput
-from replay.lerobot_import import LeRobotReader
+from replay.lerobot.reader import LeRobotReader
 
 
 class NamingReader(Reader, Protocol):

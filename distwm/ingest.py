@@ -32,10 +32,10 @@ def _ingest(arguments: argparse.Namespace) -> int:
     from distwm.copying import compare, complain, copy
     from distwm.formats import reader_of
     from replay.config import ReplayConfig
-    from replay.dataset_source import DatasetSource
-    from replay.dataset_verify import verify
-    from replay.dataset_writer import DatasetWriter
-    from replay.source_reader import SourceReader
+    from replay.dataset.verify import verify
+    from replay.dataset.writer import DatasetWriter
+    from replay.sources.dataset_source import DatasetSource
+    from replay.sources.source_reader import SourceReader
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     reader = reader_of(arguments.format, Path(arguments.path), _renamed(arguments.rename))

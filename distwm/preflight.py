@@ -10,9 +10,9 @@ from distwm.config import RunConfig
 from distwm.evaluate import policy_spec
 from distwm.logs import check_wandb
 from replay.errors import BadInput
-from replay.opening import check_recorded
 from replay.schema import EpisodeSpec
-from replay.status import status
+from replay.shards.status import status
+from replay.sources.opening import check_recorded
 
 
 def check_machine(config: RunConfig) -> None:

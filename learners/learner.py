@@ -27,9 +27,9 @@ from learners.seeding import generator, seeded
 from learners.system import Metrics, Objective, System, SystemConfig
 from learners.weights import Weights
 from replay.errors import BadInput, TrainingFailed
-from replay.limited import LimitedSource
 from replay.schema import EpisodeSpec
 from replay.source import Source
+from replay.sources.limited import LimitedSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

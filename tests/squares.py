@@ -14,8 +14,8 @@ from learners.dreamer4.train_imagination import ImaginationConfig
 from learners.dreamer4.train_tokenizer import TokenizerConfig
 from learners.nn.transformer import TransformerConfig
 from learners.system import OptimConfig
-from replay.memory import MemorySource
 from replay.schema import Episode, EpisodeKey, EpisodeSpec
+from replay.sources.memory import MemorySource
 
 PIXELS, SIDE = 16, 6
 SPEC = EpisodeSpec.build({"image": ((PIXELS, PIXELS, 3), "uint8"), "qpos": ((2,), "float32")}, action_dim=2)

@@ -44,6 +44,7 @@ class Guest:
         self._action = plain.describe(self._env.action_space)
         observation = plain.describe(self._env.observation_space)
         self._slab = slab.Slab(self._descriptor, plain.array_fields(observation))
+        self._shared = slab.Slab(self._descriptor, plain.action_fields(self._action), self._slab.end)
         found = {name: getattr(self._env, name) for name in ATTRIBUTES if hasattr(self._env, name)}
         return [observation, self._action, found]
 
@@ -52,8 +53,9 @@ class Guest:
         self._slab.write(observation)
         return [plain.portable(info)]
 
-    def step(self, action: Any) -> list[Any]:
-        action = plain.restore(action, self._action)
+    def step(self, action: Any = None) -> list[Any]:
+        """Without an argument, the action lies in shared memory."""
+        action = self._shared.read()["action"] if action is None else plain.restore(action, self._action)
         observation, reward, terminated, truncated, info = self._env.step(action)
         self._slab.write(observation)
         return [float(reward), bool(terminated), bool(truncated), plain.portable(info)]

@@ -12,7 +12,7 @@ import numpy as np
 from actors.hosting import spaces
 from actors.hosting.config import HostConfig
 from actors.hosting.errors import HostedEnvError, Kind
-from actors.hosting.plain import array_fields
+from actors.hosting.plain import action_fields, array_fields
 from actors.hosting.process import Gone, GuestProcess, GuestSpec, LastWords, Late
 from replay import errors
 
@@ -44,7 +44,9 @@ class HostedEnv(gymnasium.Env):
         (self.pid,) = self._hear("start", config.start_s)
         self._ask("make", spec.factory, dict(spec.arguments))
         observation, action, attributes = self._hear("make", config.start_s)
-        self._slab = self._process.slab(array_fields(observation))
+        shared = action_fields(action)
+        self._slab, self._action = self._process.slabs(array_fields(observation), shared)
+        self._shares_action = bool(shared)
         self.observation_space = spaces.build(observation)
         self.action_space = spaces.build(action)
         self.attributes: Mapping[str, Any] = attributes  # what the environment says of itself
@@ -68,7 +70,12 @@ class HostedEnv(gymnasium.Env):
         return self._slab.read(), info
 
     def begin_step(self, action: Any) -> None:
-        self._ask("step", action)
+        self._alive()
+        if self._shares_action:
+            self._action.write({"action": action})
+            self._ask("step")
+        else:
+            self._ask("step", action)
 
     def finish_step(self) -> tuple[dict, float, bool, bool, dict]:
         reward, terminated, truncated, info = self._hear("step", self.config.step_s)
@@ -138,6 +145,7 @@ class HostedEnv(gymnasium.Env):
     def _end(self, process: GuestProcess) -> LastWords:
         if hasattr(self, "_slab"):
             self._slab.close()
+            self._action.close()
         return process.end()
 
     def _alive(self) -> GuestProcess:

@@ -51,6 +51,11 @@ def array_fields(plain: Plain) -> list[tuple[str, list[int], str]]:
     return [(name, *_array(name, space)) for name, space in zip(plain["names"], plain["spaces"])]  # noqa: B905 (Python 3.8)
 
 
+def action_fields(plain: Plain) -> list[tuple[str, list[int], str]]:
+    """An action's one field if it is an array, which then travels in shared memory; none if it is anything else."""
+    return [("action", *_array("action", plain))] if plain["kind"] == "box" else []
+
+
 def restore(value: Any, plain: Plain) -> Any:
     """An action of the space, as its environment expects it, from what came over the wire."""
     kind = plain["kind"]

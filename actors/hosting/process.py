@@ -99,8 +99,10 @@ class GuestProcess:
         except (EOFError, OSError) as error:
             raise Gone(str(error)) from error
 
-    def slab(self, fields: Any) -> Slab:
-        return Slab(self._memory, fields)
+    def slabs(self, observation: Any, action: Any) -> tuple[Slab, Slab]:
+        """The shared memory of observations and of actions, from their fields."""
+        first = Slab(self._memory, observation)
+        return first, Slab(self._memory, action, first.end)
 
     def wait(self, limit_s: float) -> None:
         """Gives the process time to end by itself."""

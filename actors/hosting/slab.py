@@ -1,4 +1,4 @@
-"""Memory that an environment's process shares with its host: a heartbeat, then the fields of one observation.
+"""Memory that an environment's process shares with its host: a heartbeat, one observation, one action.
 
 Runs on both sides, so on Python 3.8 and numpy alone. The memory has a descriptor and no name: nothing can be left.
 """
@@ -22,9 +22,9 @@ ALIGN = 64
 BEAT = struct.Struct("<d")
 
 
-def offsets(fields: Sequence[Field]) -> tuple[list[int], int]:
+def offsets(fields: Sequence[Field], start: int = HEADER) -> tuple[list[int], int]:
     """Where each field begins, and where the last one ends."""
-    found, end = [], HEADER
+    found, end = [], start
     for _, shape, dtype in fields:
         found.append(end)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -50,11 +50,12 @@ class Pulse:
 
 
 class Slab:
-    """One observation, written by one process and copied out by the other after it was told so."""
+    """Named arrays, written by one process and copied out by the other after it was told so."""
 
-    def __init__(self, descriptor: int, fields: Sequence[Field]) -> None:
-        """Makes the memory as large as the fields need."""
-        places, size = offsets(fields)
+    def __init__(self, descriptor: int, fields: Sequence[Field], start: int = HEADER) -> None:
+        """Makes the memory as large as the fields need, which lie there from `start` to `end`."""
+        places, size = offsets(fields, start)
+        self.end = size
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)

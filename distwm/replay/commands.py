@@ -21,11 +21,11 @@ from rich.prompt import Confirm
 from distwm.replay import view
 from distwm.replay.reading import Reader, Reading
 from distwm.replay.where import Place, find
-from replay.dataset import is_dataset
-from replay.dataset_verify import verify as verify_dataset
+from replay.dataset.format import is_dataset
+from replay.dataset.verify import verify as verify_dataset
 from replay.errors import BadInput, TryAgain
-from replay.survey import Look, Surveyor
-from replay.verify import Finding, check_lives, verify_shard
+from replay.shards.survey import Look, Surveyor
+from replay.shards.verify import Finding, check_lives, verify_shard
 
 _SHOWN = 20  # damages
 

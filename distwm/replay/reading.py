@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replay.config import LimiterConfig
-from replay.limiter import Limiter
-from replay.survey import Look
+from replay.shards.limiter import Limiter
+from replay.shards.survey import Look
 
 _WINDOW_S = 10.0  # over which rates are taken
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from distwm.replay.reading import ConsumerRow, Reading, ShardRow, StreamRow
-from replay.survey import Stored
-from replay.verify import Finding
+from replay.shards.survey import Stored
+from replay.shards.verify import Finding
 
 _STREAMS = 12  # rows; the most recently moved
 _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))

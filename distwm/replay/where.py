@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from distwm.overrides import apply, flatten
 from distwm.presets import read
-from replay.address import addresses, public
 from replay.config import ReplayConfig
-from replay.connection import Connection
 from replay.errors import BadInput, TryAgain
-from replay.server import EmbeddedRedis
-from replay.survey import Surveyor
+from replay.shards.address import addresses, public
+from replay.shards.connection import Connection
+from replay.shards.server import EmbeddedRedis
+from replay.shards.survey import Surveyor
 
 _PING_S = 2.0
 

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from replay.config import ReplayConfig
-from replay.server import EmbeddedRedis
+from replay.shards.server import EmbeddedRedis
 
 _runs = itertools.count()
 

@@ -17,7 +17,7 @@ from actors.policies import PolicySpec
 from actors.runner import EnvRunner, RunnerConfig, episode_seed
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
-from replay.redis_source import RedisSource
+from replay.sources.redis_source import RedisSource
 
 RANDOM = PolicySpec(name="random")
 MakeFleet = Callable[..., Fleet]

@@ -17,8 +17,8 @@ from learners.agent import Agent, Observation
 from learners.weights import Weights
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TrainingFailed
-from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
+from replay.sources.redis_source import RedisSource
 
 RANDOM = PolicySpec(name="random")
 COUNTING = EnvConfig(task="counting/5-12", image_size=4, render_size=8)

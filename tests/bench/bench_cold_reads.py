@@ -23,10 +23,10 @@ from timing import arguments, ratio, table, turns
 from replay.codec import encode
 from replay.config import Codec, ReplayConfig
 from replay.errors import Missing
-from replay.redis_source import RedisSource
 from replay.schema import Chunk, ChunkId, EpisodeSpec
-from replay.server import EmbeddedRedis
-from replay.writer import ReplayWriter
+from replay.shards.server import EmbeddedRedis
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 B, T, STEPS, EPISODE, CHUNK = 16, 64, 6400, 800, 64
 SPEC = EpisodeSpec.build({"image": ((64, 64, 3), "uint8")}, action_dim=6)

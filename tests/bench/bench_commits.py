@@ -24,13 +24,13 @@ import pytest
 import redis
 from timing import arguments, ratio, table
 
-from replay.commit import Claim
 from replay.config import ReplayConfig
-from replay.router import Router
 from replay.schema import Chunk, ChunkId, EpisodeSpec
-from replay.sealed import Sealed, seal
-from replay.server import EmbeddedRedis
-from replay.writer import ReplayWriter
+from replay.shards.commit import Claim
+from replay.shards.router import Router
+from replay.shards.server import EmbeddedRedis
+from replay.writing.sealed import Sealed, seal
+from replay.writing.writer import ReplayWriter
 
 SPEC = EpisodeSpec.build({"image": ((64, 64, 3), "uint8"), "state": ((24,), "float32")}, action_dim=6)
 STEPS, PROCESSES, SECONDS, VARIANTS = 64, 4, 2.0, 16

@@ -25,8 +25,8 @@ from distwm.config import RunConfig, load
 from distwm.crew import Crew
 from distwm.evaluate import policy_spec
 from distwm.placement import Shares, shares
-from replay.server import EmbeddedRedis
-from replay.status import status
+from replay.shards.server import EmbeddedRedis
+from replay.shards.status import status
 
 RUN, POLICY, STAGES = "bench", "behaviour", ("tokenizer", "dynamics")
 FIRST, PIECE, WARM_UP, SLICE = 100, 20, 10, 25  # episodes, episodes, updates, updates

@@ -15,7 +15,7 @@ import pytest
 from timing import arguments, ratio, table, turns
 
 from replay.config import SamplingConfig
-from replay.index import EpisodeIndex
+from replay.sampling.index import EpisodeIndex
 from replay.schema import ChunkId, Entry, Window
 
 B, T, CHUNK_STEPS, EPISODE_CHUNKS, LIVES = 16, 64, 64, 16, 64

@@ -25,10 +25,10 @@ import pytest
 from timing import ratio, table, turns
 
 from replay.config import ReplayConfig, SamplingConfig
-from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
-from replay.server import EmbeddedRedis
-from replay.writer import ReplayWriter
+from replay.shards.server import EmbeddedRedis
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 B, T, STEPS, EPISODE = 16, 64, 20_000, 1000
 SPEC = EpisodeSpec.build({"image": ((64, 64, 3), "uint8")}, action_dim=6)

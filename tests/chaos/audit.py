@@ -14,9 +14,9 @@ from ledger import Promise, read_ledgers
 
 from replay.codec import CorruptChunk, checksum_of, decode
 from replay.config import ReplayConfig
-from replay.router import Router
 from replay.schema import Chunk, ChunkId, Entry
-from replay.shard import OVERHEAD_BYTES, Shard
+from replay.shards.router import Router
+from replay.shards.shard import OVERHEAD_BYTES, Shard
 
 SLACK_S = 1.0  # between the commit of a chunk and its line in a ledger
 Stored = tuple[int, Entry, bytes | None]  # cursor, entry, body

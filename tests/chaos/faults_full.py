@@ -17,7 +17,7 @@ from servers import Server, Worker, await_that
 from worker import Job
 
 from replay.config import ReplayConfig
-from replay.router import Router
+from replay.shards.router import Router
 
 RAW = {"codec": "raw", "chunk_steps": 64}
 

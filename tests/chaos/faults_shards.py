@@ -11,7 +11,7 @@ from servers import Server, Worker, await_that
 from worker import Job
 
 from replay.config import ReplayConfig
-from replay.router import Router
+from replay.shards.router import Router
 
 RATE = 400  # steps/s of each of eight writers
 

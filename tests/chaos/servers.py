@@ -17,7 +17,7 @@ from typing import Any
 from worker import Job
 
 from replay.config import Durability
-from replay.server import EmbeddedRedis
+from replay.shards.server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parents[2]
 _TAIL = 2**14  # bytes of a worker's figures that `latest` looks at

@@ -28,7 +28,7 @@ from soak_report import criteria, picture
 from worker import Job
 
 from replay.config import ReplayConfig
-from replay.router import Router
+from replay.shards.router import Router
 
 EVERY_S, BREATH_S = 20.0, 8.0  # from fault to fault; at its end, all must be well again for this long
 RATE = 300  # steps/s of each writer

@@ -14,9 +14,9 @@ from proxy import FaultProxy
 from servers import Server
 
 from replay.config import ReplayConfig
-from replay.router import Router
 from replay.schema import Batch, ChunkId, Entry, EpisodeKey, Window
-from replay.writer import ReplayWriter
+from replay.shards.router import Router
+from replay.writing.writer import ReplayWriter
 
 
 def entry(seq: int) -> Entry:

@@ -29,9 +29,9 @@ from ledger import Ledger
 
 from replay.config import LimiterConfig, ReplayConfig
 from replay.errors import DistwmError
-from replay.redis_source import RedisSource
-from replay.shard import Shard
-from replay.writer import ReplayWriter
+from replay.shards.shard import Shard
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 REPORT_S = 0.25
 KILL_WITHIN_S = 0.006  # of the begin of a commit

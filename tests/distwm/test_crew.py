@@ -11,7 +11,7 @@ from distwm.config import load
 from distwm.crew import Crew
 from distwm.placement import Shares
 from replay.errors import TryAgain
-from replay.server import EmbeddedRedis
+from replay.shards.server import EmbeddedRedis
 
 SHARE = Shares(driver_cpus=0, learner_cpus=0, learner_gpus=0, runner_cpus=0)
 

@@ -19,15 +19,15 @@ from distwm import export, ingest
 from distwm.config import RunConfig, dump
 from distwm.replay.__main__ import main as replay_command
 from replay.config import ReplayConfig
-from replay.dataset import read_list, read_manifest
-from replay.dataset_source import DatasetSource
-from replay.dataset_verify import verify
-from replay.episodes import Actor, NamedEpisode
-from replay.lerobot_export import LeRobotWriter
+from replay.dataset.episodes import Actor, NamedEpisode
+from replay.dataset.format import read_list, read_manifest
+from replay.dataset.verify import verify
+from replay.lerobot.export import LeRobotWriter
 from replay.schema import EpisodeKey, EpisodeSpec
-from replay.server import EmbeddedRedis
-from replay.source_reader import SourceReader
-from replay.writer import ReplayWriter
+from replay.shards.server import EmbeddedRedis
+from replay.sources.dataset_source import DatasetSource
+from replay.sources.source_reader import SourceReader
+from replay.writing.writer import ReplayWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = EpisodeSpec.build({"image": ((8, 8, 3), "uint8"), "state": ((3,), "float32")}, action_dim=2)
@@ -203,7 +203,7 @@ def test_a_killed_ingest_goes_on(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_a_killed_ingest_of_10_000_goes_on(tmp_path: Path) -> None:
     """Prints what ingest and export manage: `pytest -m slow -s`."""
-    killed_and_resumed(tmp_path, episodes=10_000, kills=8)
+    killed_and_resumed(tmp_path, episodes=10_000, kills=6)
 
 
 def killed_and_resumed(directory: Path, episodes: int, kills: int) -> None:
@@ -233,7 +233,7 @@ def finished_despite_kills(command: list[str], progress: Path, key: str, episode
     for kill in range(1, kills + 1):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while _counted(progress, key) < episodes * kill // (kills + 1) and process.poll() is None:
-            time.sleep(0.002)
+            time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
         killed += process.wait(timeout=30) == -signal.SIGKILL

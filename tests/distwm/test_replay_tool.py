@@ -28,9 +28,9 @@ from distwm.replay.reading import Reader
 from distwm.replay.view import parse_size, size
 from replay.config import LimiterConfig, ReplayConfig
 from replay.schema import EpisodeSpec
-from replay.server import EmbeddedRedis
-from replay.survey import Look, Surveyor
-from replay.writer import ReplayWriter
+from replay.shards.server import EmbeddedRedis
+from replay.shards.survey import Look, Surveyor
+from replay.writing.writer import ReplayWriter
 
 SPEC = EpisodeSpec.build({"state": ((3,), "float32")}, action_dim=1)
 RUN = "toy-1"

@@ -14,10 +14,10 @@ from toy import SPEC, ToyConfig, source
 from learners.learner import Learner, LearnerConfig
 from replay.config import LimiterConfig, ReplayConfig
 from replay.errors import TryAgain
-from replay.limited import LimitedSource
 from replay.schema import ChunkId, Entry
-from replay.server import EmbeddedRedis
-from replay.shard import Shard
+from replay.shards.server import EmbeddedRedis
+from replay.shards.shard import Shard
+from replay.sources.limited import LimitedSource
 
 STEPS = 64  # of a batch
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from learners import checkpoint
 from learners.nn.running import RunningRMS
 from learners.system import Metrics, OptimConfig
-from replay.memory import MemorySource
 from replay.schema import Episode, EpisodeKey, EpisodeSpec
 from replay.source import Source
+from replay.sources.memory import MemorySource
 
 STATES = 5
 SPEC = EpisodeSpec.build({"state": ((STATES,), "float32")}, action_dim=2)

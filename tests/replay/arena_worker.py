@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.arena import Arena
+from replay.arena.arena import Arena
 from replay.schema import EpisodeSpec
 
 SPEC = EpisodeSpec.build(

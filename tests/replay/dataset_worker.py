@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replay_cases import SPEC, make_steps
 
-from replay.dataset_writer import DatasetWriter
+from replay.dataset.writer import DatasetWriter
 
 
 def length(number: int) -> int:

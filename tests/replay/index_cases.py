@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from replay.draws import Drawn
-from replay.index import EpisodeIndex
+from replay.sampling.draws import Drawn
+from replay.sampling.index import EpisodeIndex
 from replay.schema import ChunkId, Entry, EpisodeKey, Window
 from replay.source import Split, split_of
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from replay.schema import Episode, EpisodeKey, EpisodeSpec
-from replay.writer import ReplayWriter
+from replay.writing.writer import ReplayWriter
 
 SPEC = EpisodeSpec.build({"image": ((4, 4, 3), "uint8"), "state": ((5,), "float32")}, action_dim=2)
 

@@ -17,11 +17,11 @@ from lerobot_cases import FPS, LENGTHS, SIZE, foreign, frames_of
 from replay_cases import SPEC, make_steps
 
 from replay.check import DTYPES
-from replay.episodes import Actor, NamedEpisode, Unreadable
+from replay.dataset.episodes import Actor, NamedEpisode, Unreadable
 from replay.errors import BadInput
-from replay.lerobot_export import LeRobotWriter
-from replay.lerobot_import import LeRobotReader
-from replay.lerobot_stats import array_stats, image_stats, merged
+from replay.lerobot.export import LeRobotWriter
+from replay.lerobot.reader import LeRobotReader
+from replay.lerobot.stats import array_stats, image_stats, merged
 from replay.schema import FLAGS, EpisodeKey, EpisodeSpec, FieldSpec
 
 ACTORS = (Actor(0, "random", 0),)

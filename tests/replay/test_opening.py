@@ -9,13 +9,13 @@ import pytest
 from replay_cases import SPEC, make_steps, write
 
 from replay.config import ReplayConfig
-from replay.dataset_writer import DatasetWriter
+from replay.dataset.writer import DatasetWriter
 from replay.errors import BadInput
-from replay.mixture import MixtureSource
-from replay.opening import check_recorded, located, open_source
-from replay.redis_source import RedisSource
 from replay.schema import EpisodeSpec
-from replay.writer import ReplayWriter
+from replay.sources.mixture import MixtureSource
+from replay.sources.opening import check_recorded, located, open_source
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import parse_url
 
-from replay.address import addresses, public, redact
 from replay.config import ReplayConfig
-from replay.connection import Connection
 from replay.errors import BadInput, DistwmError
-from replay.router import Router
+from replay.shards.address import addresses, public, redact
+from replay.shards.connection import Connection
+from replay.shards.router import Router
 
 SECRET = "p@ss/wo,rd#%$?:&="
 

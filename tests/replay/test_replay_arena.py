@@ -18,9 +18,9 @@ from arena_worker import CHUNKS, MAX_BYTES, SPEC, chunk, fill, is_torn, key, rea
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.arena import Arena, discard
+from replay.arena.arena import Arena, discard
+from replay.arena.shared_file import private_directory, sweep
 from replay.errors import BadInput
-from replay.shared_file import private_directory, sweep
 
 Start = Callable[[str, int], "subprocess.Popen[str]"]
 
@@ -232,7 +232,7 @@ def test_a_full_disk_makes_it_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The disk says no after a part of the arena; everything still works in that part, and it is said once."""
-    monkeypatch.setattr("replay.arena._GROW_BYTES", 2**16)
+    monkeypatch.setattr("replay.arena.arena._GROW_BYTES", 2**16)
     one, other = (Arena(tmp_path, "test", SPEC, MAX_BYTES) for _ in range(2))
     granted = []
 

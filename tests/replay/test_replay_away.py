@@ -20,12 +20,12 @@ import redis
 from replay_cases import SPEC, make_steps, write
 
 from replay.config import ReplayConfig, SamplingConfig
-from replay.connection import Connection
 from replay.errors import ExperienceLost, TryAgain
-from replay.redis_source import RedisSource
 from replay.schema import Batch
-from replay.server import EmbeddedRedis
-from replay.writer import ReplayWriter
+from replay.shards.connection import Connection
+from replay.shards.server import EmbeddedRedis
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
 EPISODES, STEPS = 12, 24

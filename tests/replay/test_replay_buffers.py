@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.buffers import BufferPool
+from replay.arena.buffers import BufferPool
 
 SHAPE = (8, 64, 64, 3)
 HOLDERS = {

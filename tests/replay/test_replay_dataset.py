@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes, make_steps
 
 from replay.config import ReplayConfig
-from replay.dataset import DamagedData, read_list, read_manifest
-from replay.dataset_source import DatasetSource
-from replay.dataset_verify import verify
-from replay.dataset_writer import DatasetWriter
-from replay.episodes import Actor, NamedEpisode
+from replay.dataset.episodes import Actor, NamedEpisode
+from replay.dataset.format import DamagedData, read_list, read_manifest
+from replay.dataset.verify import verify
+from replay.dataset.writer import DatasetWriter
 from replay.errors import BadInput, TryAgain
-from replay.memory import MemorySource
 from replay.schema import EpisodeKey, EpisodeSpec
-from replay.source_reader import SourceReader
+from replay.sources.dataset_source import DatasetSource
+from replay.sources.memory import MemorySource
+from replay.sources.source_reader import SourceReader
 
 LENGTHS = [3, 8, 9, 30, 17, 24, 2, 41, 16, 12, 25, 33]
 NO_ARENA = ReplayConfig(arena_bytes=0, valid_share=0.1)

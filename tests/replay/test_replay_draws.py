@@ -13,8 +13,8 @@ from index_cases import Model, contents, cut, filled
 
 from replay.config import SamplingConfig
 from replay.errors import BadInput
-from replay.index import EpisodeIndex
-from replay.online import OnlineQueue
+from replay.sampling.index import EpisodeIndex
+from replay.sampling.online import OnlineQueue
 from replay.schema import EpisodeKey, Window
 
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=8)

@@ -15,13 +15,13 @@ from forgeries import FORGERIES, MARK
 from legal_chunk import CODECS, RUN, STEPS, Legal
 from replay_cases import SPEC, make_steps, write
 
+from replay.arena.loader import checked
 from replay.codec import CorruptChunk, checksum_of
 from replay.config import Codec, ReplayConfig
-from replay.loader import checked
-from replay.redis_source import RedisSource
-from replay.router import Router
 from replay.schema import Entry
-from replay.writer import ReplayWriter
+from replay.shards.router import Router
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 BODIES = 1000
 BOUND = 32 * 2**20  # bytes that a refusal may take at most; the bombs would take gigabytes

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from index_cases import Model, cut, filled, numbers
 
 from replay.errors import BadInput
-from replay.index import EpisodeIndex
+from replay.sampling.index import EpisodeIndex
 from replay.schema import ChunkId, EpisodeKey
 
 KEY = EpisodeKey("s", 1, 0)

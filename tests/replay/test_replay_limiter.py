@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes, make_steps, write
 
-from replay.commit import Pace
 from replay.config import LimiterConfig, ReplayConfig
 from replay.errors import BadInput, TryAgain
-from replay.limited import LimitedSource
-from replay.limiter import Held, Limiter
-from replay.memory import MemorySource
 from replay.schema import ChunkId, Entry
-from replay.shard import Shard
-from replay.writer import ReplayWriter
+from replay.shards.commit import Pace
+from replay.shards.limiter import Held, Limiter
+from replay.shards.shard import Shard
+from replay.sources.limited import LimitedSource
+from replay.sources.memory import MemorySource
+from replay.writing.writer import ReplayWriter
 
 MOVES = st.lists(st.tuples(st.booleans(), st.integers(1, 8)), max_size=60)
 

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import SPEC, make_steps, settle, write
 
-from replay.commit import Claim, Life
 from replay.config import ReplayConfig
 from replay.errors import ExperienceLost, TryAgain
-from replay.redis_source import RedisSource
-from replay.router import Router
 from replay.schema import ChunkId, Entry
-from replay.server import EmbeddedRedis
-from replay.shard import Shard
-from replay.status import status
-from replay.writer import ReplayWriter
+from replay.shards.commit import Claim, Life
+from replay.shards.router import Router
+from replay.shards.server import EmbeddedRedis
+from replay.shards.shard import Shard
+from replay.shards.status import status
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
 

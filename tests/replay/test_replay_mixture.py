@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes
 
 from replay.errors import BadInput
-from replay.memory import MemorySource
-from replay.mixture import MixtureSource, parse_mixture
 from replay.schema import Batch, EpisodeKey, EpisodeSpec, Window
+from replay.sources.memory import MemorySource
+from replay.sources.mixture import MixtureSource, parse_mixture
 
 
 class Noting(MemorySource):

@@ -13,10 +13,10 @@ from index_cases import Model, cut, filled
 
 from replay.config import SamplingConfig
 from replay.errors import BadInput
-from replay.hints import MAX_HINTS, BadHints, decode_hints, encode_hints
-from replay.index import EpisodeIndex
+from replay.sampling.hints import MAX_HINTS, BadHints, decode_hints, encode_hints
+from replay.sampling.index import EpisodeIndex
+from replay.sampling.sum_tree import SumTree
 from replay.schema import ChunkId, EpisodeKey, Window
-from replay.sum_tree import SumTree
 
 KEY = EpisodeKey("s", 1, 0)
 

@@ -16,14 +16,14 @@ import pytest
 import redis
 from replay_cases import SPEC, make_steps, write
 
-from replay.commit import Pace
 from replay.config import LimiterConfig, ReplayConfig
 from replay.errors import TryAgain
-from replay.redis_source import RedisSource
-from replay.router import Router
-from replay.server import EmbeddedRedis, find_binary
-from replay.status import status
-from replay.writer import ReplayWriter
+from replay.shards.commit import Pace
+from replay.shards.router import Router
+from replay.shards.server import EmbeddedRedis, find_binary
+from replay.shards.status import status
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
 

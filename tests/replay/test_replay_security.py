@@ -19,20 +19,20 @@ import redis
 from redis.exceptions import NoPermissionError
 from replay_cases import SPEC, make_steps, write
 
-from replay.commit import Pace
 from replay.config import LimiterConfig, ReplayConfig
-from replay.connection import Connection
 from replay.errors import BadInput, DistwmError, TryAgain
-from replay.limiter import Held
-from replay.redis_source import RedisSource
-from replay.router import Router
 from replay.schema import ChunkId, Entry
-from replay.shard import Shard
-from replay.spool import spool_root
-from replay.status import status
-from replay.survey import Surveyor
-from replay.verify import verify_shard
-from replay.writer import ReplayWriter
+from replay.shards.commit import Pace
+from replay.shards.connection import Connection
+from replay.shards.limiter import Held
+from replay.shards.router import Router
+from replay.shards.shard import Shard
+from replay.shards.status import status
+from replay.shards.survey import Surveyor
+from replay.shards.verify import verify_shard
+from replay.sources.redis_source import RedisSource
+from replay.writing.spool import spool_root
+from replay.writing.writer import ReplayWriter
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "redis"
 USERS = ("actor", "learner", "monitor", "admin")

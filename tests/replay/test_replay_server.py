@@ -19,10 +19,10 @@ from replay_cases import SPEC, make_steps, settle, write
 
 from replay.config import ReplayConfig
 from replay.errors import ExperienceLost, TryAgain
-from replay.redis_source import RedisSource
-from replay.server import EmbeddedRedis, find_binary
-from replay.status import status
-from replay.writer import ReplayWriter
+from replay.shards.server import EmbeddedRedis, find_binary
+from replay.shards.status import status
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
 
@@ -147,7 +147,7 @@ def test_the_server_dies_with_a_killed_parent(served: Make, tmp_path: Path) -> N
     program = """
 import sys, threading, time
 from pathlib import Path
-from replay.server import EmbeddedRedis
+from replay.shards.server import EmbeddedRedis
 server = EmbeddedRedis(Path(sys.argv[1]), 2**26)
 starter = threading.Thread(target=server.start)
 starter.start(); starter.join(); time.sleep(0.2)

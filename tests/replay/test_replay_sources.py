@@ -10,15 +10,15 @@ import pytest
 import redis
 from replay_cases import SPEC, make_episodes, make_steps, write
 
+from replay.arena.loader import checked
 from replay.codec import CorruptChunk, checksum_of, decode, encode
 from replay.config import ReplayConfig
 from replay.errors import BadInput
-from replay.loader import checked
-from replay.memory import MemorySource
-from replay.redis_source import RedisSource
 from replay.schema import Chunk, ChunkId, Entry, Episode, EpisodeKey
 from replay.source import split_of
-from replay.writer import ReplayWriter
+from replay.sources.memory import MemorySource
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 LENGTHS = [3, 8, 9, 30, 17, 24, 2, 41, 16, 12, 25, 33]
 

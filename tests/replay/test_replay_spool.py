@@ -24,14 +24,14 @@ from replay_cases import SPEC, make_steps, settle, write
 from replay.codec import CorruptChunk
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
-from replay.redis_source import RedisSource
-from replay.router import Router
 from replay.schema import Chunk, ChunkId, EpisodeKey
-from replay.sealed import Sealed, pack, seal, unpack
-from replay.server import EmbeddedRedis
-from replay.spool import Spool, leftovers
-from replay.status import status
-from replay.writer import ReplayWriter
+from replay.shards.router import Router
+from replay.shards.server import EmbeddedRedis
+from replay.shards.status import status
+from replay.sources.redis_source import RedisSource
+from replay.writing.sealed import Sealed, pack, seal, unpack
+from replay.writing.spool import Spool, leftovers
+from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
 
@@ -202,7 +202,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path[:0] = ["tests/replay"]
 from test_replay_spool import sealed
-from replay.spool import Spool
+from replay.writing.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 spool = Spool(Path(sys.argv[1]) / "run" / "stream" / "1-x", 2**20)
@@ -223,7 +223,7 @@ import os, sys, time
 sys.path[:0] = ["tests/replay"]
 from replay_cases import SPEC, make_steps, settle, write
 from replay.config import ReplayConfig
-from replay.writer import ReplayWriter
+from replay.writing.writer import ReplayWriter
 writer = ReplayWriter(ReplayConfig(url=sys.argv[1], spool_dir=sys.argv[2], chunk_steps=8), "r", "s", SPEC)
 write(writer, make_steps(20, seed=0))
 settle(writer)

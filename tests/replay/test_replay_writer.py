@@ -11,12 +11,12 @@ from replay_cases import SPEC, make_steps, settle, write
 
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
-from replay.redis_source import RedisSource
-from replay.router import Router
 from replay.schema import ChunkId, Entry, EpisodeKey, EpisodeSpec
-from replay.shard import OVERHEAD_BYTES, Shard
-from replay.status import ReplayStatus, status
-from replay.writer import ReplayWriter
+from replay.shards.router import Router
+from replay.shards.shard import OVERHEAD_BYTES, Shard
+from replay.shards.status import ReplayStatus, status
+from replay.sources.redis_source import RedisSource
+from replay.writing.writer import ReplayWriter
 
 
 def record(t: int = 0) -> dict[str, np.ndarray]:

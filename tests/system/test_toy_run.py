@@ -13,7 +13,7 @@ import pytest
 import yaml
 from harness import TOY, Command, descendants, ledger_of, records
 
-from replay.server import find_binary
+from replay.shards.server import find_binary
 
 PLAN = [
     ("collect", "collect", 4),

@@ -1,0 +1,1 @@
+"""Decoded chunks in memory that a machine's readers share, and what fills it."""

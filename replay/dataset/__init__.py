@@ -1,0 +1,1 @@
+"""Recorded data on disk: sharded episodes with a manifest and hashes."""

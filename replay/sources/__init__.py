@@ -1,0 +1,1 @@
+"""What learners draw from: the live replay, episodes in memory, mixtures."""

@@ -1,0 +1,1 @@
+"""From an actor's steps to acknowledged chunks, also while Redis is away."""
