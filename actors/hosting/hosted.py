@@ -70,12 +70,14 @@ class HostedEnv(gymnasium.Env):
         return self._slab.read(), info
 
     def begin_step(self, action: Any) -> None:
+        if not self._shares_action:
+            return self._ask("step", action)
         self._alive()
-        if self._shares_action:
+        try:
             self._action.write({"action": action})
-            self._ask("step")
-        else:
-            self._ask("step", action)
+        except (TypeError, ValueError) as error:
+            raise self._bad("step", error) from error
+        self._ask("step")
 
     def finish_step(self) -> tuple[dict, float, bool, bool, dict]:
         reward, terminated, truncated, info = self._hear("step", self.config.step_s)
@@ -109,10 +111,13 @@ class HostedEnv(gymnasium.Env):
         except Gone:
             pass  # hearing says more about it
         except TypeError as error:
-            raise errors.BadInput(
-                f"{self._spec.name} was asked to {name} with what cannot travel: {error}.",
-                "Give numbers, words, arrays of numbers, and lists and dicts of these.",
-            ) from error
+            raise self._bad(name, error) from error
+
+    def _bad(self, name: str, error: Exception) -> errors.BadInput:
+        return errors.BadInput(
+            f"{self._spec.name} was asked to {name} with what cannot travel: {error}.",
+            "Give what its action_space holds, and plain data as options.",
+        )
 
     def _hear(self, what: str, limit_s: float) -> list[Any]:
         """What the environment answers, after "ok"."""

@@ -166,6 +166,12 @@ def test_errors_that_a_person_can_mend_come_as_they_are(host: Host) -> None:
     env.reset()
     with pytest.raises(BadInput, match="cannot travel"):
         env.step(object())
+    env = host("Faulty", fault="none")
+    env.reset()
+    for action in (object(), np.zeros(2, np.float32)):
+        with pytest.raises(BadInput, match="cannot travel"):
+            env.step(action)
+    env.step([0.5])
 
 
 def test_whatever_it_started_ends_with_it(host: Host) -> None:

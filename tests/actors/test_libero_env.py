@@ -13,6 +13,7 @@ import pytest
 from actors.envs import libero
 from actors.envs.registry import EnvConfig, info_of, make, tasks
 from actors.experts import expert
+from actors.experts.libero import TASKS
 from actors.hosting.interpreters import interpreter
 from replay.errors import BadInput, Missing
 
@@ -135,7 +136,7 @@ def test_the_expert_solves_a_task(libero_env: Host) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("task", ["libero_spatial/0", "libero_object/4", "libero_goal/6", "libero_goal/8"])
+@pytest.mark.parametrize("task", TASKS)
 def test_the_expert_solves_nine_of_ten(libero_env: Host, task: str) -> None:
     env = libero_env(task, pixels=False)
     assert sum(solved(env, f"libero/{task}", number) for number in range(20)) >= 18
