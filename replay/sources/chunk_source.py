@@ -221,7 +221,7 @@ class ChunkSource:
         evicted = [ref for ref, reason in failed.items() if reason is None]
         for ref, reason in failed.items():
             if reason is not None:
-                _log.warning("A damaged chunk is left out: %s", reason.message)
+                _log.warning("Damaged chunk %s is left out: %s", self._index.entry(ref).id, reason.message)
                 self._index.drop(ref)
         self.rejected += len(failed) - len(evicted)
         if evicted:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from replay.config import ReplayConfig
-from replay.errors import ExperienceLost, TryAgain
+from replay.errors import DistwmError, ExperienceLost, TryAgain
 from replay.shards.commit import Claim, Life, Pace
 from replay.shards.limiter import Held
 from replay.shards.router import Router
@@ -177,7 +177,8 @@ class Outbox:
                     self._stop.wait(random.uniform(0.5, 1) * pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         except Exception as error:  # noqa: BLE001  (goes to whoever uses the outbox next)
-            _log.error("Sending the waiting chunks of stream %s stopped: %s", self.life.stream, error)
+            message = error.message if isinstance(error, DistwmError) else error  # its mend may not be needed
+            _log.warning("Sending the waiting chunks of stream %s stopped: %s", self.life.stream, message)
             with self._guard:
                 self._failure, self._thread = error, None
 
