@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import fcntl
 import hashlib
 import os
 import shutil
@@ -10,16 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.hosting.interpreters import NAMES, STAMP, home
-from replay.errors import BadInput, Missing
+from replay.errors import BadInput, Missing, TryAgain
 
 Report = Callable[[str], None]
 
 REQUIREMENTS = Path(__file__).with_name("requirements")
 STEP_S = 3600.0  # for one call of pip, which may have much to fetch
+LOCK_S = 3600.0  # for another process that installs the same
+LOOK_S = 5.0
 ASK_S = 60.0  # for a program to say its version
 
 
@@ -89,12 +93,13 @@ def install(name: str, report: Report) -> Path:
     recipe, folder = RECIPES[name], home() / name
     python = folder / "bin" / "python"
     stamp = " ".join(step.digest for step in recipe.steps)
-    if not _has(folder / STAMP, stamp):
-        _make(folder, find_python(recipe.python), report)
-        for step in recipe.steps:
-            _run(step, folder, report)
-        _check_imports(python, recipe.imports)
-        (folder / STAMP).write_text(stamp)
+    with _alone(folder, report):
+        if not _has(folder / STAMP, stamp):
+            _make(folder, find_python(recipe.python), report)
+            for step in recipe.steps:
+                _run(step, folder, report)
+            _check_imports(python, recipe.imports)
+            (folder / STAMP).write_text(stamp)
     report(f"{name} is installed in {folder}")
     for missing in lacking(name):
         raise missing
@@ -158,6 +163,24 @@ def _python_version(python: Path) -> str:
     code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     said = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, timeout=ASK_S)
     return said.stdout.strip()
+
+
+@contextmanager
+def _alone(folder: Path, report: Report) -> Iterator[None]:
+    """Nobody else installs there meanwhile. Raises TryAgain when somebody takes too long."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_S
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TryAgain(f"Another process installs {folder}.", "Wait for it, then run this again.") from None
+                report(f"waits for the process that installs {folder}")
+                time.sleep(LOOK_S)
+        yield
 
 
 def _make(folder: Path, python: Path, report: Report) -> None:

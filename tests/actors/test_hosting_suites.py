@@ -19,9 +19,9 @@ from actors.hosting.config import HostConfig
 from actors.hosting.errors import HostedEnvError
 from actors.hosting.hosted import HostedEnv
 from actors.policies import PolicySpec
-from actors.runner import EnvRunner, RunnerConfig
+from actors.runner import CollectStats, EnvRunner, RunnerConfig
 from replay.config import ReplayConfig
-from replay.errors import BadInput
+from replay.errors import BadInput, TryAgain
 
 RANDOM = PolicySpec(name="random")
 
@@ -91,11 +91,10 @@ def test_a_runner_whose_environments_cannot_be_made_or_hang(run: str) -> None:
         hang.close()
 
 
-def test_a_fleet_loses_no_episode_to_environments_that_die(cluster: None, replay: ReplayConfig, run: str) -> None:
-    """The runner survives; its piece is played again."""
+def collected(task: str, episodes: int, replay: ReplayConfig, run: str, **settings) -> CollectStats:
     fleet = Fleet(
-        FleetConfig(runners=2, max_retries=30),
-        env=env_of("faulty/kill@0.02"),
+        FleetConfig(runners=2, **settings),
+        env=env_of(task),
         runner=RunnerConfig(envs_per_runner=1),
         replay=replay,
         run=run,
@@ -104,8 +103,18 @@ def test_a_fleet_loses_no_episode_to_environments_that_die(cluster: None, replay
         seed=7,
     )
     try:
-        stats = fleet.collect(RANDOM, range(6), None)
+        return fleet.collect(RANDOM, range(episodes), None)
     finally:
         fleet.close()
+
+
+def test_a_fleet_loses_no_episode_to_environments_that_die(cluster: None, replay: ReplayConfig, run: str) -> None:
+    """The runner survives; its piece is played again."""
+    stats = collected("faulty/kill@0.02", 6, replay, run, max_retries=30)
     assert stats.returns == (210.0,) * 6
     assert stats.episodes == 6
+
+
+def test_a_fleet_whose_environments_die_each_time_says_so(cluster: None, replay: ReplayConfig, run: str) -> None:
+    with pytest.raises(TryAgain, match=r"failed 3 times, .* killed by SIGKILL"):
+        collected("faulty/kill@1.0", 1, replay, run, max_retries=2)
