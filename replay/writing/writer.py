@@ -159,6 +159,7 @@ class ReplayWriter:
         self._seq, self._filled = self._seq + 1, 0
         with suppress(ExperienceLost):  # the next call says so, before it takes a record
             self._outbox.move()
+        self._leave_drained()
 
     def _sending(self, act: Callable[[], None]) -> None:
         while True:
@@ -212,6 +213,12 @@ class ReplayWriter:
             box.flush()
         self._earlier.remove(box)
         box.close()
+
+    def _leave_drained(self) -> None:
+        """Lets go of what earlier lives had left, once none of it waits any more."""
+        for box in [box for box in self._earlier if not box.waiting_chunks]:
+            self._earlier.remove(box)
+            box.close()
 
     def _renew_earlier(self, old: Outbox, error: ExperienceLost) -> Outbox:
         new = self._begin_life(Tally())

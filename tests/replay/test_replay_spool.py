@@ -254,11 +254,20 @@ time.sleep(300)
     writer = ReplayWriter(config, "r", "s", SPEC)
     assert writer.incarnation == 2
     write(writer, make_steps(9, seed=2))
+    settle(writer)
+    write(writer, make_steps(9, seed=3))
+    settle(writer)
+    assert files(tmp_path) == [], "a writer that goes on and on keeps nothing of lives that are done"
     writer.close()
-    assert (writer.acknowledged, writer.waiting_chunks) == (9, 0)
+    assert (writer.acknowledged, writer.waiting_chunks) == (18, 0)
     assert files(tmp_path) == []
     found = stored(config)
-    assert {str(key): len(state) for key, state in found.items()} == {"s/1/e0": 20, "s/1/e1": 30, "s/2/e0": 9}
+    assert {str(key): len(state) for key, state in found.items()} == {
+        "s/1/e0": 20,
+        "s/1/e1": 30,
+        "s/2/e0": 9,
+        "s/2/e1": 9,
+    }
     assert (found[EpisodeKey("s", 1, 1)] == make_steps(30, seed=1)["state"]).all()
 
 
