@@ -109,6 +109,8 @@ def test_a_gap_ends_an_episode() -> None:
     index = filled([e for e in entries if e.id.seq != 2])
     assert [index.entry(ref).id.seq for ref in index.refs(KEY)] == [0, 1]
     assert (index.steps, index.chunks, index.cursor(0)) == (16, 2, 4)
+    other = filled([e for e in cut("s", [8, 24], 8) if e.id.seq != 1])
+    assert other.chunks == 1, "nor does a chunk of another episode follow"
     index.drop(index.refs(KEY)[1])
     assert index.steps == 8
     index.add(0, 5, entries[2])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index_cases import Model, cut, filled
+from index_cases import Model, contents, cut, filled
 
 from replay.config import SamplingConfig
 from replay.errors import BadInput
@@ -125,6 +125,9 @@ def test_one_of_many_chunks() -> None:
         assert chosen.key not in {w.key for w in drawn(index, 500)}
     index.drop_before(0, 490)
     assert min(w.key.episode for w in drawn(index, 200)) == 489
+    index.add_many(0, enumerate(cut("t", [8] * 2000, 8), 1000))
+    counts = Counter(w.key.stream for w in drawn(index, 1000))
+    assert counts["s"] < 30, "11 of 2011"
 
 
 def test_a_new_chunk_has_the_largest_priority() -> None:
@@ -177,7 +180,7 @@ def test_feedback_on_what_is_gone_is_ignored() -> None:
     assert filled(cut("s", [8], 8)).feedback([window(0)], np.ones(1)) is None, "uniform draws have no use for it"
 
 
-@given(st.lists(st.tuples(st.sampled_from("aaaaaeedfw"), st.integers(0, 10**6)), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from("aaaaaaaweedfww"), st.integers(0, 10**6)), min_size=20, max_size=80))
 @settings(deadline=None)
 def test_any_history_leaves_the_right_preferences(acts) -> None:
     """After any order of arrivals, evictions, losses and feedback, the weights tell each chunk's priority."""
@@ -205,7 +208,8 @@ def test_any_history_leaves_the_right_preferences(acts) -> None:
         if batch is None:
             continue
         expected = []
-        for w in batch.windows:
+        for w, steps in zip(batch.windows, contents(index, batch), strict=True):
+            assert steps == [(w.key, w.start + i) for i in range(3)]
             (entry,) = (e for e in stored.values() if e.episode_key == w.key and 0 <= w.start - e.first_step < e.steps)
             expected.append(1 / priorities[entry.id])
         assert batch.weights == pytest.approx(np.array(expected) / max(expected), rel=1e-5)
