@@ -32,7 +32,8 @@ class EpisodeIndex:
         self.steps = self.chunks = 0  # on offer
         self._valid_share = valid_share
         self._rows = Rows()
-        self._cursors: dict[int, int] = {}
+        self._cursors: dict[int, int] = {}  # by shard: of the newest entry
+        self._oldest: dict[int, int] = {}  # by shard: what came before is forgotten
         self._sources: dict[str, int] = {}  # label -> number
         self._names: list[str] = []  # the labels by number
         self._hashes = np.zeros((0, 2), np.uint64)  # of the lives, by number
@@ -80,6 +81,9 @@ class EpisodeIndex:
 
     def drop_before(self, shard: int, cursor: int) -> None:
         """Forgets what was evicted: all entries of the shard with smaller cursors."""
+        if cursor <= self._oldest.get(shard, 0):
+            return
+        self._oldest[shard] = min(cursor, self.cursor(shard) + 1)
         cursors = self._rows.table["cursor"]
         for life in [x for x in self._rows.named.values() if x.shard == shard and cursors[x.head + x.offset] < cursor]:
             first = bisect_left(cursors, cursor, life.head + life.offset, life.tail + life.offset)
@@ -105,6 +109,7 @@ class EpisodeIndex:
         for life in [x for x in self._rows.named.values() if x.shard == shard]:
             self._drop_head(life, life.tail)
         self._cursors.pop(shard, None)
+        self._oldest.pop(shard, None)
 
     def keys(self, split: Split) -> tuple[EpisodeKey, ...]:
         """The episodes of one side, sorted."""

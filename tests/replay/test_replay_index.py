@@ -134,6 +134,10 @@ def test_a_life_that_lost_everything_goes_on() -> None:
     for cursor, entry in enumerate(entries[1:], 2):
         index.add(0, cursor, entry)
     assert index.keys("train") == (EpisodeKey("s", 1, 1),), "from its next episode on"
+    index.drop_before(0, 9)
+    index.add(0, 6, cut("t", [8], 8)[0])
+    index.drop_before(0, 9)
+    assert index.chunks == 0, "what was evicted before it was read is forgotten too"
 
 
 def test_the_version_tells_of_every_change() -> None:
@@ -148,6 +152,7 @@ def test_the_version_tells_of_every_change() -> None:
     versions.append(index.version)
     assert len(set(versions)) == len(versions)
     index.drop_before(0, 2)
+    index.drop_before(0, 1)
     index.add(0, 1, entries[0])
     assert index.version == versions[-1]
 
