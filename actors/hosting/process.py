@@ -21,6 +21,7 @@ from actors.hosting.wire import Channel
 
 CHILD = Path(__file__).with_name("child.py")
 ROOT = CHILD.parents[2]
+SEND_S = 10.0  # to take a question; most fit into the socket at once
 LOOK_S = 0.1  # between two looks at an environment that has not answered
 END_S = 15.0  # for the guardian to kill what it guards, which takes milliseconds unless the machine is in trouble
 
@@ -70,7 +71,8 @@ class GuestProcess:
             raise
         finally:
             theirs.close()
-        _set_timeout(ours, LOOK_S)
+        _set_timeout(ours, socket.SO_RCVTIMEO, LOOK_S)
+        _set_timeout(ours, socket.SO_SNDTIMEO, SEND_S)
         self.channel = Channel(ours)
         self._ended: LastWords | None = None
 
@@ -153,8 +155,8 @@ def _last_words(guardian: subprocess.Popen[bytes]) -> LastWords:
     )
 
 
-def _set_timeout(sock: socket.socket, seconds: float) -> None:
+def _set_timeout(sock: socket.socket, which: int, seconds: float) -> None:
     """By the kernel, since Python's own timeouts cost a second system call for each message."""
     sock.setblocking(True)
     value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+    sock.setsockopt(socket.SOL_SOCKET, which, value)

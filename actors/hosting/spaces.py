@@ -20,7 +20,8 @@ def build(plain: dict[str, Any]) -> spaces.Space:
     if kind == "multidiscrete":
         return spaces.MultiDiscrete(plain["nvec"])
     if kind == "multibinary":
-        return spaces.MultiBinary(plain["shape"])
+        shape = plain["shape"]
+        return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     if kind == "dict":  # ordered, or gymnasium sorts it
         return spaces.Dict(OrderedDict(zip(plain["names"], map(build, plain["spaces"]), strict=True)))
     if kind == "tuple":

@@ -33,10 +33,15 @@ def array_in(code: int, data: bytes) -> np.ndarray:
     """Raises ValueError for anything but an array of numbers."""
     if code != ARRAY:
         raise ValueError(f"unknown extension type {code}")
-    dtype, shape, body = msgpack.unpackb(data)
-    if np.dtype(dtype).kind not in KINDS:
+    try:
+        dtype, shape, body = msgpack.unpackb(data)
+        kind = np.dtype(dtype).kind
+        found = np.frombuffer(body, dtype).reshape(shape) if kind in KINDS else None
+    except (TypeError, SyntaxError, AttributeError) as error:  # numpy's words for what is no dtype, or no shape
+        raise ValueError(f"no array: {error}") from error
+    if found is None:
         raise ValueError(f"arrays of {dtype} do not travel")
-    return np.frombuffer(body, dtype).reshape(shape).copy()
+    return found.copy()
 
 
 class Channel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from gymnasium import spaces
 from actors.hosting.config import HostConfig
 from actors.hosting.errors import HostedEnvError
 from actors.hosting.hosted import HostedEnv
+from actors.hosting.interpreters import interpreter
 from actors.hosting.process import GuestSpec
 from replay.errors import BadInput, Missing
 
@@ -200,6 +200,7 @@ def test_nothing_outlives_a_host_that_was_killed() -> None:
 import sys
 from actors.hosting.config import HostConfig
 from actors.hosting.hosted import HostedEnv
+from actors.hosting.interpreters import interpreter
 from actors.hosting.process import GuestSpec
 env = HostedEnv(GuestSpec(name="x", factory={f"{GUESTS}:Faulty"!r}, arguments=dict(fault=sys.argv[1])), HostConfig())
 print(env.pid, *env.reset()[1]["children"], flush=True)
@@ -229,12 +230,12 @@ def test_it_outlives_the_thread_that_made_it(host: Host) -> None:
 
 
 def test_other_interpreters_need_only_numpy_and_msgpack(host: Host) -> None:
-    """Python 3.8, where there is one with these two packages."""
-    python = os.environ.get("DISTWM_TEST_PYTHON38") or shutil.which("python3.8") or ""
-    check = [python, "-I", "-c", "import numpy, msgpack"]
-    if not python or subprocess.run(check, capture_output=True).returncode:
-        pytest.skip("no Python 3.8 with numpy and msgpack; name one in DISTWM_TEST_PYTHON38")
-    env = host("Counter", interpreter=python)
+    """Python 3.8: that of MineRL, where it is installed."""
+    try:
+        python = interpreter("minerl")
+    except Missing as missing:
+        pytest.skip(str(missing))
+    env = host("Counter", interpreter=str(python))
     assert env.reset()[1]["version"] == "3.8"
     action = env.action_space.sample()
     np.testing.assert_array_equal(env.step(action)[0]["state"], action[1]["force"])
