@@ -6,6 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from actors.data.libero_hdf5 import LiberoReader
+from actors.data.minerl import open_minerl
+from actors.data.options import ReadOptions
+from actors.data.video import open_video
+from actors.data.vpt import open_vpt
 from replay.dataset.episodes import NamedEpisode, Reader
 from replay.errors import BadInput
 from replay.lerobot.reader import LeRobotReader
@@ -19,13 +24,19 @@ class NamingReader(Reader, Protocol):
         ...
 
 
-Opener = Callable[[Path, Mapping[str, str]], NamingReader]  # a path, and other names for fields
+Opener = Callable[[Path, Mapping[str, str], ReadOptions], NamingReader]  # a path, other names for fields, choices
 
-READERS: Mapping[str, Opener] = {"lerobot": LeRobotReader}
+READERS: Mapping[str, Opener] = {
+    "lerobot": lambda path, rename, _: LeRobotReader(path, rename),
+    "libero": LiberoReader,
+    "minerl": open_minerl,
+    "video": open_video,
+    "vpt": open_vpt,
+}
 
 
-def reader_of(kind: str, path: Path, rename: Mapping[str, str]) -> NamingReader:
+def reader_of(kind: str, path: Path, rename: Mapping[str, str], options: ReadOptions) -> NamingReader:
     """Raises BadInput if there is no such format, or none of its data at `path`."""
     if kind not in READERS:
         raise BadInput(f"There is no format {kind!r}.", f"Use one of: {', '.join(READERS)}.")
-    return READERS[kind](path, rename)
+    return READERS[kind](path, rename, options)

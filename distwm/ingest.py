@@ -7,12 +7,22 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distwm.cli import exit_code
+
+if TYPE_CHECKING:
+    from actors.data.options import ReadOptions
 
 EPILOG = """\
 formats:
   lerobot     a LeRobot data set of version 3 (those that distwm.export wrote come back bit by bit)
+  libero      HDF5 demonstrations of LIBERO or robomimic, a file or a folder; needs pip install 'distwm[hdf5]'
+  minerl      MineRL v0: the data's folder, or that of one environment in it
+  video       .mp4 files without any labels: the actions are zeros, and the data set says so
+  vpt         recordings of VPT's contractors, pairs of .mp4 and .jsonl
+
+Long recordings are cut into episodes; each begins with the observation that the one before ends with.
 
 A run takes recorded data as a part of its experience: replay.mixture=live=0.5,DIR=0.5. The same command again goes on
 where it was interrupted; at most one unfinished shard is read again.
@@ -20,6 +30,8 @@ where it was interrupted; at most one unfinished shard is read again.
 examples:
   python -m distwm.ingest lerobot ~/pusht --out data/pusht --verify
   python -m distwm.ingest lerobot ~/aloha --out data/aloha --rename observation.images.top=image
+  python -m distwm.ingest minerl ~/minerl/MineRLTreechop-v0 --out data/treechop
+  python -m distwm.ingest vpt ~/vpt/6.9 --out data/vpt --image-size 128
 """
 
 
@@ -38,7 +50,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
     from replay.sources.source_reader import SourceReader
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    reader = reader_of(arguments.format, Path(arguments.path), _renamed(arguments.rename))
+    reader = reader_of(arguments.format, Path(arguments.path), _renamed(arguments.rename), _options(arguments))
     out = Path(arguments.out).resolve()
     writer = DatasetWriter(
         out, reader.spec, name=arguments.name or out.name, origin=reader.origin, shard_bytes=arguments.file_bytes
@@ -51,6 +63,13 @@ def _ingest(arguments: argparse.Namespace) -> int:
         source.close()
     complain(wrong, reader.episodes)
     return 0
+
+
+def _options(arguments: argparse.Namespace) -> ReadOptions:
+    from actors.data.options import ReadOptions
+
+    names = ("image_size", "action_dim", "drop_null", "segment_steps")
+    return ReadOptions(**{name: getattr(arguments, name) for name in names})
 
 
 def _renamed(words: Sequence[str]) -> dict[str, str]:
@@ -74,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="of the data set; the name of DIR if not given")
     parser.add_argument(
         "--rename", action="append", default=[], metavar="COLUMN=FIELD", help="names a field; nothing leaves it out"
+    )
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="of frames; 64 of videos, else as stored")
+    parser.add_argument("--action-dim", type=int, default=0, metavar="N", help="video: width of its zero actions")
+    parser.add_argument("--drop-null", action="store_true", help="vpt: leave out steps in which nothing was pressed")
+    parser.add_argument(
+        "--segment-steps", type=int, metavar="N", help="decisions of the episodes cut out of recordings"
     )
     parser.add_argument("--file-bytes", type=int, default=2**27, help="size of the files: what a kill can cost")
     parser.add_argument("--verify", action="store_true", help="compare all of it with the original afterwards")
