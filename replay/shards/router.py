@@ -3,7 +3,8 @@
 A life of a stream lives on one shard, chosen for good when it begins: by rendezvous hash among the servers that answer.
 So the list of servers may grow between one start and the next, and a server that is down takes no new life and
 blocks only those that it holds. The number of a life is above all that any answering server knows, and is written to
-all of them.
+all of them. While some server is silent it may know more: then the number lies at random far above, so that none is
+given twice.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from replay.shards.commit import Life
 from replay.shards.shard import Shard
 
 _T = TypeVar("_T")
+_FAR = 2**31  # lives that a number given without all servers may skip
 _COUNT_S = 1.0  # between looks at what other shards count
 
 
@@ -66,9 +68,10 @@ class Router:
 
     def begin_life(self, stream: str, above: int = 0) -> tuple[Shard, Life]:
         """Where the stream's next life is stored, among the shards that `register` found. Its number is 1 + the largest
-        that any of them knows, and larger than `above`."""
+        that any of them knows, and larger than `above`; far larger while a server is silent."""
         while True:
-            incarnation = max(above, *(s.newest_life(stream) for s in self.epochs)) + 1
+            skipped = secrets.randbelow(_FAR) if len(self.epochs) < len(self.shards) else 0
+            incarnation = max(above, *(s.newest_life(stream) for s in self.epochs)) + 1 + skipped
             home = max(self.epochs, key=lambda s: hashlib.blake2b(f"{s.name} {stream}".encode()).digest())
             token = secrets.token_hex(8)
             begun = [s.begin_life(stream, incarnation, token if s is home else "") for s in self.epochs]

@@ -72,6 +72,22 @@ def test_the_list_of_servers_may_grow(servers: list[EmbeddedRedis], tmp_path: Pa
     assert {s: name for s, (name, _) in reordered.items()} == {s: name for s, (name, _) in after.items()}
 
 
+def test_servers_that_never_answer_together_give_no_number_twice(servers: list[EmbeddedRedis], tmp_path: Path) -> None:
+    config = config_of([server.start() for server in servers[:2]], tmp_path)
+    servers[1].stop()
+    for seed in range(2):
+        writer = ReplayWriter(config, "r", "s", SPEC)
+        write(writer, make_steps(20, seed=seed))
+        writer.close()
+        servers[seed].stop()
+        servers[1 - seed].start()
+    servers[1].start()
+    source = RedisSource(config, "r", SPEC)
+    assert source.refresh() == status(config, "r").steps == 2 * 20
+    found = [source.episode(key).arrays["state"] for split in ("train", "valid") for key in source.episodes(split)]
+    assert sorted(state[0, 1] for state in found) == [0, 1]
+
+
 def test_a_dead_server_blocks_only_the_lives_that_it_holds(servers: list[EmbeddedRedis], tmp_path: Path) -> None:
     config = config_of([server.start() for server in servers], tmp_path, outage_s=0.5)
     writers = [ReplayWriter(config, "r", f"s{n}", SPEC) for n in range(12)]
@@ -87,7 +103,7 @@ def test_a_dead_server_blocks_only_the_lives_that_it_holds(servers: list[Embedde
             writer.close()
     assert 0 < len(blocked) < 12
     again = [ReplayWriter(config, "r", f"s{n}", SPEC) for n in range(12)]
-    assert {writer.incarnation for writer in again} == {2}
+    assert min(writer.incarnation for writer in again) > 1
     for writer in again:
         write(writer, make_steps(11))
         writer.flush()
@@ -106,7 +122,7 @@ def test_silent_servers_are_asked_at_once(servers: list[EmbeddedRedis], tmp_path
         os.kill(server.pid, signal.SIGSTOP)
     try:
         begun_s = time.monotonic()
-        assert begin(config, "s") == (f"unix://{servers[2].socket}", 1)
+        assert begin(config, "s")[0] == f"unix://{servers[2].socket}"
         assert time.monotonic() - begun_s < 0.95, "half a second for both"
         os.kill(servers[2].pid, signal.SIGSTOP)
         with pytest.raises(TryAgain, match=r"did not answer for 0\.5 s"):
