@@ -93,7 +93,7 @@ class Outbox:
         if self._spool.chunks:
             self._start()
         while self._queue:
-            if self._thread is None and (self._jammed or not (self.away or self._slow)) and self._send(self._queue[0]):
+            if self._may_send and self._send(self._queue[0]):
                 self._queue.popleft()
             elif not self._held and self._spool.add(self._queue[0]):
                 self._queue.popleft()
@@ -129,6 +129,12 @@ class Outbox:
             thread.join(timeout=2 * self._config.connect_timeout_s + 1)
         if thread is None or not thread.is_alive():
             self._spool.close()
+
+    @property
+    def _may_send(self) -> bool:
+        """Whether the next chunk in memory may go directly. Never past one on the disk, which the server would take
+        for a retry then: the thread that sends those may just have failed."""
+        return self._thread is None and not self._spool.chunks and (self._jammed or not (self.away or self._slow))
 
     def _send(self, sealed: Sealed) -> bool:
         """One attempt; False if the server is away, or if the limiter does not take the chunk (`_held` says why)."""

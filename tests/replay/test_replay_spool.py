@@ -29,6 +29,7 @@ from replay.shards.router import Router
 from replay.shards.server import EmbeddedRedis
 from replay.shards.status import status
 from replay.sources.redis_source import RedisSource
+from replay.writing.outbox import Outbox
 from replay.writing.sealed import Sealed, pack, seal, unpack
 from replay.writing.spool import Spool, leftovers
 from replay.writing.writer import ReplayWriter
@@ -179,6 +180,22 @@ def test_a_full_queue_stops_the_actor(served: Make, tmp_path: Path) -> None:
     served().start()
     writer.close()
     assert writer.acknowledged == status(config, "r").steps == taken
+
+
+def test_no_chunk_overtakes_those_on_the_disk(served: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor while the thread that sends those has failed, and nobody knows yet."""
+    server = served()
+    config = config_of(server.start(), tmp_path)
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    server.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "_start", lambda box: None)
+        write(writer, make_steps(8))
+        served().start()
+        status(config, "r")  # the server is back, as this process knows
+        write(writer, make_steps(8, seed=1))
+    writer.close()
+    assert writer.acknowledged == status(config, "r").steps == 16
 
 
 def test_a_disk_that_takes_nothing_stops_the_actor_and_loses_nothing(served: Make, tmp_path: Path, caplog) -> None:
