@@ -15,25 +15,28 @@ from replay.writing.sealed import Sealed, seal
 class Rescued:
     """What became of the waiting chunks."""
 
-    episodes: dict[int, int]  # by their number in the old life: their number in the new one
+    episodes: dict[int, int]  # that came along whole so far: their number in the old life to that in the new one
+    begun: int  # episodes of the new life
     chunks: int
-    dropped: int  # chunks whose episode began with chunks that are lost
+    dropped: int  # chunks whose episode has lost earlier ones, or that found no room
 
 
 def rescue(old: Outbox, new: Outbox, spec: EpisodeSpec, codec: Codec) -> Rescued:
     """Moves what waits in `old` to `new`, under new numbers: the episodes whose beginning is among it. A chunk of an
-    episode whose beginning is lost is of no use to a reader; it is dropped."""
+    episode whose beginning is lost is of no use to a reader; it is dropped. So is what follows a chunk that finds no
+    room: an episode may end early, but has no gap."""
     episodes: dict[int, int] = {}
-    chunks = dropped = 0
+    begun = chunks = dropped = 0
     for sealed in old.take():
         episode = sealed.entry.episode
         if sealed.entry.first_step == 0:
-            episodes[episode] = len(episodes)
+            episodes[episode], begun = begun, begun + 1
         if episode in episodes and new.restore(_renumbered(sealed, new, chunks, episodes[episode], spec, codec)):
             chunks += 1
         else:
+            episodes.pop(episode, None)
             dropped += 1
-    return Rescued(episodes=episodes, chunks=chunks, dropped=dropped)
+    return Rescued(episodes=episodes, begun=begun, chunks=chunks, dropped=dropped)
 
 
 def _renumbered(sealed: Sealed, new: Outbox, seq: int, episode: int, spec: EpisodeSpec, codec: Codec) -> Sealed:

@@ -183,7 +183,7 @@ class ReplayWriter:
         )
         under_way = self._open or self._filled > 0
         self._orphan = under_way and self._episode not in rescued.episodes and self._step > self._filled
-        self._episode = rescued.episodes.get(self._episode, len(rescued.episodes) - (not under_way))
+        self._episode = rescued.episodes.get(self._episode, rescued.begun - (not under_way))
         self._outbox, self._seq = new, rescued.chunks
 
     def _begin_life(self, tally: Tally) -> Outbox:
@@ -204,13 +204,14 @@ class ReplayWriter:
 
     def _finish_earlier(self, box: Outbox) -> None:
         """Waits until an earlier life's chunks are acknowledged, in a new life if the server lost that one."""
-        try:
-            box.flush()
-        except ExperienceLost as error:
-            if self._config.on_loss == "stop":
-                raise
-            box = self._renew_earlier(box, error)
-            box.flush()
+        while True:
+            try:
+                box.flush()
+                break
+            except ExperienceLost as error:
+                if self._config.on_loss == "stop":
+                    raise
+                box = self._renew_earlier(box, error)
         self._earlier.remove(box)
         box.close()
 
@@ -221,6 +222,7 @@ class ReplayWriter:
             box.close()
 
     def _renew_earlier(self, old: Outbox, error: ExperienceLost) -> Outbox:
+        self._router.register(self._spec)  # the server may have another epoch now
         new = self._begin_life(Tally())
         rescued = rescue(old, new, self._spec, self._config.codec)
         self.lost_chunks += error.chunks + rescued.dropped

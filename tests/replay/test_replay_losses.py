@@ -21,6 +21,8 @@ from replay.shards.server import EmbeddedRedis
 from replay.shards.shard import Shard
 from replay.shards.status import status
 from replay.sources.redis_source import RedisSource
+from replay.writing.outbox import Outbox
+from replay.writing.spool import Spool
 from replay.writing.writer import ReplayWriter
 
 Make = Callable[..., EmbeddedRedis]
@@ -232,6 +234,53 @@ def test_what_a_dead_writer_left_comes_along_too(served: Make, tmp_path: Path) -
     assert lengths(config) == {"s/2/e0": 9, "s/3/e0": 20}
     assert heir.lost_chunks == 1 + 3
     assert not any(p.is_file() for p in (tmp_path / "spool").rglob("*"))
+
+
+def test_what_a_dead_writer_left_outlives_an_empty_server(
+    served: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its heir writes nothing and hears of the loss by it alone."""
+    server = served()
+    config = config_of(server.start(), tmp_path, on_loss="continue", outage_s=0.3)
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    write_all(writer, make_steps(20))
+    server.stop()
+    write(writer, make_steps(20, seed=1))
+    with pytest.raises(TryAgain):
+        writer.close()
+    server = served()
+    server.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "_start", lambda box: None)  # its thread is slow to begin
+        heir = ReplayWriter(config, "r", "s", SPEC)
+    server.stop()
+    forget(server)
+    served().start()
+    heir.close()
+    assert lengths(config) == {"s/3/e0": 20}
+    assert heir.lost_chunks == 3
+
+
+def test_an_episode_for_which_there_is_no_room_any_more_has_no_gap(
+    served: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = served()
+    config = config_of(server.start(), tmp_path, on_loss="continue")
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    write_all(writer, make_steps(8))
+    server.stop()
+    for t in range(45):
+        writer.add(record(t, 64, 3), source="random", policy_version=0)
+    monkeypatch.setattr(Spool, "add", lambda spool, sealed: False)  # the disk is full: memory takes two chunks
+    forget(server)
+    served().start()
+    for t in range(45, 64):
+        writer.add(record(t, 64, 3), source="random", policy_version=0)
+    write_all(writer, make_steps(9, seed=4))
+    stored = [e for _, e in Shard(config.url, "r", 1.5, 20).tail(0)]
+    assert [(e.episode, e.first_step, e.steps) for e in stored] == [(0, 0, 8), (0, 8, 8), (2, 0, 8), (2, 8, 1)]
+    assert writer.lost_chunks == 1 + 3 + 3
+    assert writer.acknowledged == 8 + 16 + 9
 
 
 def test_a_lost_answer_is_no_loss(served: Make, tmp_path: Path) -> None:
