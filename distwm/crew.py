@@ -15,14 +15,12 @@ from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
 from distwm.placement import Shares
 from learners.group import LearnerGroup
-from replay.arena.arena import discard
-from replay.arena.shared_file import private_directory
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
 from replay.schema import EpisodeSpec
 from replay.shards.status import status
 from replay.sources.limited import LimitedSource
-from replay.sources.opening import open_source
+from replay.sources.opening import discard_arenas, open_source
 
 _log = logging.getLogger(__name__)
 
@@ -69,22 +67,27 @@ class Crew:
         """A reference to the newest weights if the policy has any."""
         return None if policy.name in SCRIPTED else self.learners.weights()
 
-    def check_replay(self, collected_steps: int) -> None:
-        """Waits until the replay counts every step that it acknowledged. Raises TryAgain if it does not, or if a server
-        stays away for `replay.outage_s`."""
+    def check_replay(self, collected_steps: int) -> int:
+        """Waits until the replay counts every step that it acknowledged; returns how many those are, with
+        `replay.on_loss` = continue how many are left. Raises TryAgain if some are missing, or if a server stays away
+        for `replay.outage_s`."""
+        if self.config.replay.on_loss == "continue":
+            return self.recount_replay(collected_steps)
         deadline = time.monotonic() + self.config.replay.outage_s
         while (stored := self._stored_steps(deadline)) < collected_steps:
             if time.monotonic() > deadline:
                 raise _lost(stored, collected_steps)
             time.sleep(0.1)
+        return collected_steps
 
     def recount_replay(self, collected_steps: int) -> int:
         """The steps that a resumed run can count on. A power cut may have cost the last ones; that is logged.
 
-        Raises TryAgain if most of them are gone: then this is not the Redis that holds the run.
+        Raises TryAgain if most of them are gone: then this is not the Redis that holds the run. With `replay.on_loss` =
+        continue that is accepted as well.
         """
         stored = self._stored_steps(time.monotonic() + self.config.replay.outage_s)
-        if stored < collected_steps / 2:
+        if stored < collected_steps / 2 and self.config.replay.on_loss == "stop":
             raise _lost(stored, collected_steps)
         if stored < collected_steps:
             _log.warning("the replay has lost %d of %d steps", collected_steps - stored, collected_steps)
@@ -104,8 +107,8 @@ class Crew:
             worker = self.__dict__.pop(name, None)
             if worker is not None:
                 worker.close()
-                if name == "learners" and self.config.replay.arena_bytes:
-                    discard(private_directory(self.config.replay.arena_dir), self.run)  # on other nodes: the next run
+                if name == "learners":
+                    discard_arenas(self.config.replay, self.run)  # on other nodes: the next run
 
 
 def _open(replay: ReplayConfig, run: str, spec: EpisodeSpec) -> LimitedSource:

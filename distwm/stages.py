@@ -48,7 +48,7 @@ def collect(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     ledger.episodes += count
     ledger.collected_steps += stats.steps
     ledger.count(count)
-    crew.check_replay(ledger.collected_steps)
+    ledger.collected_steps = crew.check_replay(ledger.collected_steps)
     record = {
         "kind": "collect",
         "step": ledger.done_steps,

@@ -33,3 +33,17 @@ def test_a_restart_of_redis_does_not_end_a_run(tmp_path: Path) -> None:
     late = Crew(load("dreamer4", {"replay.url": url, "replay.outage_s": 0.2}), "r", tmp_path, SHARE)
     with pytest.raises(TryAgain, match="did not answer"):
         late.check_replay(0)
+
+
+def test_a_loss_that_is_accepted_ends_no_run(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "replay", 2**26)
+    settings = {"replay.url": server.start(), "replay.outage_s": 0.2}
+    try:
+        for count in (Crew.check_replay, Crew.recount_replay):
+            assert (
+                count(Crew(load("dreamer4", {**settings, "replay.on_loss": "continue"}), "r", tmp_path, SHARE), 9) == 0
+            )
+            with pytest.raises(TryAgain, match="counts 0 of the 9 steps"):
+                count(Crew(load("dreamer4", settings), "r", tmp_path, SHARE), 9)
+    finally:
+        server.stop()
