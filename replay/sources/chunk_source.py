@@ -218,14 +218,14 @@ class ChunkSource:
         return computed
 
     def _leave_out(self, failed: Mapping[int, CorruptChunk | None]) -> None:
-        evicted = [ref for ref, reason in failed.items() if reason is None]
-        for ref, reason in failed.items():
-            if reason is not None:
-                _log.warning("Damaged chunk %s is left out: %s", self._index.entry(ref).id, reason.message)
-                self._index.drop(ref)
-        self.rejected += len(failed) - len(evicted)
-        if evicted:
-            self._forget(evicted)
+        damaged = {ref: reason for ref, reason in failed.items() if reason is not None}
+        for ref, reason in damaged.items():  # before any goes: with it goes the rest of its episode
+            _log.warning("Damaged chunk %s is left out: %s", self._index.entry(ref).id, reason.message)
+        self.rejected += len(damaged)
+        if len(damaged) < len(failed):
+            self._forget([ref for ref in failed if ref not in damaged])
+        for ref in damaged:
+            self._index.drop(ref)
 
 
 class _Only:

@@ -241,6 +241,17 @@ def test_a_batch_goes_on_without_damaged_chunks(filled: RedisSource, run: str, r
     assert 5 < filled.rejected <= 15
 
 
+def test_several_chunks_of_an_episode_may_be_bad(filled: RedisSource, run: str, redis_url: str) -> None:
+    """Two damaged and one gone: the part in front of them stays on offer."""
+    client, key = redis.Redis.from_url(redis_url), EpisodeKey("s", 1, 7)
+    first, second, third, *_ = [entry.id for entry in filled.entries(key)[1:]]
+    for chunk in (first, second):
+        client.set(f"{{distwm:{run}}}:chunk:{chunk}", b"rubbish")
+    client.delete(f"{{distwm:{run}}}:chunk:{third}")
+    assert len(filled.episode(key).arrays["reward"]) == 8
+    assert filled.rejected == 2
+
+
 def test_memory_refuses_what_does_not_fit() -> None:
     key = EpisodeKey("s", 1, 0)
     arrays = make_steps(5)
