@@ -16,14 +16,14 @@ class _Life:
     seq: int = -1
     ref: int = -1
     steps: int = 0  # of the newest chunk
-    episode_steps: int = 0  # so far
+    run_steps: int = 0  # so far, of the episode, or with `across` of those that follow each other
 
 
 class OnlineQueue:
     """Windows of one length that end in new chunks, in the order of their arrival.
 
     What remains of an episode at its end, less than a window, comes as its last `length` steps when the next episode of
-    the life begins. With `across` windows run on into it instead.
+    the life begins. With `across` windows run on into it instead, if no chunk is missing between them.
     """
 
     def __init__(self, length: int, across: bool) -> None:
@@ -34,14 +34,14 @@ class OnlineQueue:
         self._taken: list[tuple[int, int]] = []
 
     def arrived(self, number: int, ref: int, entry: Entry) -> None:
-        """A new chunk of the life of this number."""
+        """A new chunk of the life of this number, of an episode that may be drawn."""
         seq, first_step, steps = entry.id.seq, entry.first_step, entry.steps
         life = self._lives.setdefault(number, _Life())
         if first_step == 0 and not (self._across and seq == life.seq + 1):
-            if life.unseen and not self._across and life.episode_steps >= self._length:
+            if life.unseen and life.run_steps >= self._length:
                 self._waiting.append((life.ref, life.steps))
-            life.unseen = 0
-        life.seq, life.ref, life.steps, life.episode_steps = seq, ref, steps, first_step + steps
+            life.unseen = life.run_steps = 0
+        life.seq, life.ref, life.steps, life.run_steps = seq, ref, steps, max(life.run_steps, first_step) + steps
         life.unseen += steps
         while life.unseen >= self._length:
             life.unseen -= self._length

@@ -54,9 +54,10 @@ class Sampler:
         """A new chunk is in this row."""
         if self._priorities is not None:
             self._priorities.arrived(row)
-        for queue in self._queues.values():
-            life = self._rows.life_of(row)
-            queue.arrived(life.number, life.ref(row), entry)
+        life, group = self._rows.life_of(row), self._rows.table["group"][row]
+        for kind, queue in self._queues.items():
+            if self._groups(kind)[group]:
+                queue.arrived(life.number, life.ref(row), entry)
 
     def forget(self, number: int) -> None:
         """A life has lost chunks that were not its oldest."""

@@ -217,6 +217,20 @@ def test_new_steps_of_others_are_not_shown() -> None:
     assert {w.key for w in windows} <= set(index.keys("train"))
 
 
+def test_new_steps_next_to_those_held_out_are_shown() -> None:
+    """Windows that run across episodes stop at one that is held out, and the rest in front of it still comes."""
+    index, length = EpisodeIndex(0.3, SamplingConfig(online_share=1.0)), 16
+    index.add_many(0, enumerate(cut("old", [36] * 9, 8), 1))
+    index.draw((0,), 1, length, across=True)
+    index.add_many(0, enumerate(cut("new", [36] * 50, 8), 100))
+    windows = [w for step in range(90) for w in index.draw((step,), 1, length, across=True).windows]
+    firsts = [w.key.episode * 36 + w.start for w in windows if w.key.stream == "new"]
+    shown = {step for first in firsts for step in range(first, first + length)}
+    train = {key.episode for key in index.keys("train") if key.stream == "new"}
+    assert {step // 36 for step in shown} <= train
+    assert sum(len(set(range(e * 36, e * 36 + 36)) - shown) for e in train) < length, "all but the newest few"
+
+
 def test_a_draw_that_is_repeated_shows_the_same_new_steps() -> None:
     index = online(1.0)
     index.draw((0,), 4, 8)
