@@ -61,7 +61,7 @@ class LimiterConfig:
 
     def __post_init__(self) -> None:
         _check(
-            "replay.shards.limiter",
+            "replay.limiter",
             self,
             [
                 ("samples_per_insert", self.samples_per_insert >= 0, "0 or more"),
