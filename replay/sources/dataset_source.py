@@ -13,7 +13,7 @@ from replay.arena.arena import Arena
 from replay.arena.shared_file import private_directory
 from replay.codec import checksum_of
 from replay.config import ReplayConfig
-from replay.dataset.format import MANIFEST, ShardFile, damaged, read_list, read_manifest
+from replay.dataset.format import MANIFEST, Manifest, ShardFile, damaged, read_list, read_manifest
 from replay.sampling.index import EpisodeIndex
 from replay.schema import EpisodeKey
 from replay.sources.chunk_source import ChunkSource
@@ -38,7 +38,7 @@ class DatasetSource(ChunkSource):
         self._shard, self._offset, self._length = array("i"), array("q"), array("i")  # of the chunks, in their order
         spec, index = self.manifest.spec, EpisodeIndex(config.valid_share, config.sampling)
         shared = private_directory(config.arena_dir) if config.arena_bytes else None
-        arena = Arena(shared, f"dataset-{self.manifest.name}", spec, config.arena_bytes)
+        arena = Arena(shared, arena_name(self.manifest), spec, config.arena_bytes)
         super().__init__(spec, index, arena, run=self.manifest.name)
         self._stamp, self._shards = 0, 0  # of the manifest as it was read; shards in the index
         self.refresh()
@@ -82,6 +82,11 @@ class DatasetSource(ChunkSource):
         _log.warning("A chunk is left out. %s", error.message)
         self.rejected += 1
         return None
+
+
+def arena_name(manifest: Manifest) -> str:
+    """What the arena of a data set is called."""
+    return f"dataset-{manifest.name}"
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

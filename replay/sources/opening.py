@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from replay.arena.arena import discard
+from replay.arena.shared_file import private_directory
 from replay.config import ReplayConfig
 from replay.dataset.format import read_manifest
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.source import Source
-from replay.sources.dataset_source import DatasetSource
+from replay.sources.dataset_source import DatasetSource, arena_name
 from replay.sources.mixture import MixtureSource, parse_mixture
 from replay.sources.redis_source import RedisSource
 
@@ -43,6 +46,18 @@ def check_recorded(config: ReplayConfig, spec: EpisodeSpec) -> None:
     for name, _ in parse_mixture(config.mixture) if config.mixture else ():
         if not _is_live(name):
             _check_spec(Path(name).expanduser(), spec)
+
+
+def discard_arenas(config: ReplayConfig, run: str) -> None:
+    """Removes what killed readers of `open_source` have left in this machine's memory; not what others still use."""
+    if not config.arena_bytes:
+        return
+    names = [run]
+    for name, _ in parse_mixture(config.mixture) if config.mixture else ():
+        with suppress(BadInput):  # the data may be gone by now
+            names += [] if _is_live(name) else [arena_name(read_manifest(Path(name).expanduser()))]
+    for name in names:
+        discard(private_directory(config.arena_dir), name)
 
 
 def located(config: ReplayConfig) -> ReplayConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from replay.dataset.writer import DatasetWriter
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.sources.mixture import MixtureSource
-from replay.sources.opening import check_recorded, located, open_source
+from replay.sources.opening import check_recorded, discard_arenas, located, open_source
 from replay.sources.redis_source import RedisSource
 from replay.writing.writer import ReplayWriter
 
@@ -69,3 +71,19 @@ def test_data_must_fit_the_environment(tmp_path: Path, data: Path) -> None:
         check_recorded(ReplayConfig(mixture=f"{data}=1"), other)
     with pytest.raises(BadInput, match="no recorded data"):
         check_recorded(ReplayConfig(mixture=f"live=0.5,{tmp_path / 'none'}=0.5"), SPEC)
+
+
+def _killed(config: ReplayConfig, run: str) -> None:
+    open_source(config, run, SPEC).batch((0,), 16, 4)
+    os._exit(9)  # as a kill -9: nothing is tidied up
+
+
+def test_killed_readers_leave_nothing_in_memory(mixed: ReplayConfig, run: str, data: Path, tmp_path: Path) -> None:
+    config = replace(mixed, mixture=f"live=0.5,{data}=0.5", arena_dir=str(tmp_path / "arena"), arena_bytes=2**24)
+    reader = multiprocessing.get_context("spawn").Process(target=_killed, args=(config, run))
+    reader.start()
+    reader.join(60)
+    left = [path.name.rpartition("-")[0] for path in (tmp_path / "arena").rglob("*.arena")]
+    assert sorted(left) == sorted([run, "dataset-set"])
+    discard_arenas(config, run)
+    assert not [path for path in (tmp_path / "arena").rglob("*") if path.is_file()]
