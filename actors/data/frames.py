@@ -29,7 +29,7 @@ def frames(path: Path, size: int) -> Iterator[np.ndarray]:
     if not path.is_file():
         raise BadVideo(f"{path} is missing")
     number, length = 0, size * size * 3
-    scale = ["-vf", rf"scale={size}:{size}:flags=area+accurate_rnd+full_chroma_int"]
+    scale = ["-vf", rf"scale={size}:{size}:flags=area"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), *_INPUT, "-i", str(path), *scale, *_OUTPUT, "-"]
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)

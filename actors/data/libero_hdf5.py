@@ -130,6 +130,8 @@ class LiberoReader:
         """T decisions make T + 1 records. The last observation is the file's own if it has one (robomimic's next_obs),
         else the one before once more."""
         actions, rewards = np.asarray(group["actions"], np.float32), np.asarray(group["rewards"], np.float32)
+        if len(rewards) != len(actions):
+            raise ValueError(f"rewards has {len(rewards)} rows for {len(actions)} actions")
         steps, arrays = len(actions) + 1, {}
         assert self._columns is not None
         for name, column in self._columns.items():
