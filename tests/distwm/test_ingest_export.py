@@ -137,7 +137,7 @@ def test_what_has_not_ended_is_left_out(run_dir: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("main", "words", "said"),
     [
-        (ingest.main, ["vpt", "x", "--out", "y"], "no format 'vpt'"),
+        (ingest.main, ["tfds", "x", "--out", "y"], "no format 'tfds'"),
         (ingest.main, ["lerobot", "x", "--out", "y"], "no LeRobot data set"),
         (ingest.main, ["lerobot", "x", "--out", "y", "--rename", "z"], "'z' is not another name"),
         (export.main, ["dataset", "x", "--out", "y"], "x holds no run"),
