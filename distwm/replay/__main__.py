@@ -28,7 +28,6 @@ def main(words: Sequence[str]) -> int:
     def command() -> int:
         from distwm.replay import commands
 
-        logging.getLogger("replay").setLevel(logging.ERROR)  # what is away is on the page
         return getattr(commands, arguments.command)(arguments)
 
     return exit_code(command)
@@ -83,4 +82,5 @@ def _bytes(text: str) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("replay").setLevel(logging.ERROR)  # what is away is on the page
     sys.exit(main(sys.argv[1:]))
