@@ -88,7 +88,7 @@ class Router:
                 if other is not shard and other.away_since is None:
                     with suppress(TryAgain):
                         self._inserted[other] = other.counters(patience_s=0).get("inserted_steps", 0)
-        return sum(steps for other, steps in self._inserted.items() if other is not shard)
+        return sum(steps for other, steps in list(self._inserted.items()) if other is not shard)
 
     def close(self) -> None:
         for shard in self.shards:
