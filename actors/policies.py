@@ -21,6 +21,7 @@ class PolicySpec:
 
     name: str
     mode: Mode = "sample"
+    explored: int = 0  # episodes that the stage had collected so far, for schedules of exploration
 
 
 def needs_pixels(policy: PolicySpec) -> bool:
@@ -43,7 +44,7 @@ def build(
     if system is None:
         raise unknown("policy", policy.name, SCRIPTED, hint="There is no trained system here.")
     try:
-        return system.agent(policy.name)
+        return system.agent(policy.name, policy.explored)
     except KeyError as error:
         raise BadInput(f"Unknown policy {policy.name!r}.", f"Choose one of {SCRIPTED}; {error.args[0]}.") from error
 

@@ -108,6 +108,10 @@ class LearnerGroup:
         names = dict.fromkeys(name for each in figures for name in each)
         return {name: float(np.mean([each[name] for each in figures if name in each])) for name in names}
 
+    def refresh(self) -> None:
+        """Learners hear of new experience; see Learner.refresh."""
+        self._all("refresh")
+
     def gate(self) -> Metrics:
         return self._first("gate")
 

@@ -26,7 +26,7 @@ from learners.progress import Progress, Run
 from learners.seeding import generator, seeded
 from learners.system import Metrics, Objective, System, SystemConfig
 from learners.weights import Weights
-from replay.errors import BadInput, TrainingFailed
+from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.source import Source
 from replay.sources.limited import LimitedSource
@@ -122,12 +122,20 @@ class Learner:
             {"loss": math.nan, "grad_norm": math.nan}
             | meter.means()
             | {
-                "lr": self._lr(run, max(run.progress.step - 1, 0)),
+                "lr": run.lr,
                 "updates_per_s": updates / wall_s,
                 "data_wait": waited_s / wall_s,
                 "skipped": float(skipped),
             }
         )
+
+    def refresh(self) -> None:
+        """Hears of new experience, and draws the coming batches from all there is: those made ahead are dropped."""
+        run = self._running()
+        run.batches.close()
+        self.source.refresh()
+        self._draws.begin(self.rank, self.peers.world, self.drawn, self._say)
+        run.batches = self._prefetcher(run.progress, run.objective)
 
     def gate(self) -> Metrics:
         """Held-out figures of the current or the last stage, with the averaged weights if there are any."""
@@ -203,7 +211,7 @@ class Learner:
             objective=objective,
             loss=torch.compile(objective.loss) if self.config.compile else objective.loss,
             optimiser=optim.build(objective.optim, trained),
-            ema=EMA(trained, objective.optim.ema) if objective.optim.ema else None,
+            ema=EMA(trained, decay) if (decay := optim.averaging(objective.optim)) else None,
             batches=self._prefetcher(progress, objective),
         )
 
@@ -219,27 +227,27 @@ class Learner:
 
     def _update(self, run: Run) -> tuple[dict[str, Tensor] | None, float]:
         """One update; None for its metrics if it was skipped. And the seconds it waited for its batch."""
-        progress, optimiser, settings = run.progress, run.optimiser, run.objective.optim
+        progress, optimiser = run.progress, run.optimiser
         self.doing = f"update {progress.step} of {progress.total} of stage {progress.stage}"
         (batch, drawn), waited_s = run.batches.next()
         waited_s += self._draws.take(drawn, self._say)
         self.drawn = drawn
-        optimiser.set_lr(self._lr(run, progress.step))
+        run.lr = optimiser.schedule(progress.step, progress.total)
         loss, metrics = self._forward(run, to_device(batch, self.device))
         loss.backward()
         mean_loss = self.peers.average(optimiser.parameters, loss.detach())
-        norm = nn.utils.clip_grad_norm_(optimiser.parameters, settings.clip_norm or math.inf)
+        norm = optimiser.clip()
         finite = bool(torch.isfinite(mean_loss) & torch.isfinite(norm))  # the one wait for the device
         if finite:
             optimiser.step()
+            run.objective.stepped()
             if run.ema:
                 run.ema.update()
                 progress.ema_updates = run.ema.updates
         optimiser.zero_grad()
         self.peers.share_buffers(self.network)
-        progress.step += 1
         self.version += 1
-        self._count_skip(progress, finite)
+        progress.count(finite, self.config.max_skips)
         return ({**metrics, "loss": mean_loss, "grad_norm": norm} if finite else None), waited_s
 
     def _forward(self, run: Run, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -247,15 +255,6 @@ class Learner:
         bf16 = self.config.precision == "bf16" or (self.config.precision == "auto" and self.device.type == "cuda")
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return run.loss(batch, generator(key, self.device))
-
-    def _count_skip(self, progress: Progress, finite: bool) -> None:
-        progress.skips = 0 if finite else progress.skips + 1
-        if progress.skips > self.config.max_skips:
-            raise TrainingFailed(
-                f"Loss or gradient was not finite {progress.skips} times in a row, up to update {progress.step} of "
-                f"stage {progress.stage}.",
-                f"Lower the learning rate of {progress.objective}, or raise learner.max_skips.",
-            )
 
     @contextmanager
     def _examining(self, what: str) -> Iterator[None]:
@@ -277,9 +276,6 @@ class Learner:
 
     def _key(self, stage: str, step: int) -> tuple[int, ...]:
         return (self.seed, crc32(stage.encode()), step, self.rank)
-
-    def _lr(self, run: Run, step: int) -> float:
-        return optim.learning_rate(step, run.progress.total, run.objective.optim)
 
     def _running(self) -> Run:
         if self._run is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +27,54 @@ def learning_rate(step: int, total: int, config: OptimConfig) -> float:
     return config.lr * max(0.0, min(1.0, warmup, cooldown))
 
 
-class Optimiser:
-    """One or two torch optimisers over named parameters, which is how their state is saved."""
+def averaging(config: OptimConfig | Mapping[str, OptimConfig]) -> float:
+    """The decay of averaged weights; 0 keeps none. Parts with settings of their own have none."""
+    return config.ema if isinstance(config, OptimConfig) else 0.0
 
-    def __init__(self, optimisers: list[torch.optim.Optimizer], names: Mapping[Tensor, str]) -> None:
-        self.optimisers, self.names = optimisers, names
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Parameters with settings of their own, and the torch optimisers that update them."""
+
+    config: OptimConfig
+    optimisers: list[torch.optim.Optimizer]
+    parameters: list[Tensor]
+
+    def set_lr(self, lr: float) -> None:
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+
+    def clip(self) -> Tensor:
+        """Clips the gradients there are to the part's norm; returns the norm before."""
+        return nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
+
+
+class Optimiser:
+    """Torch optimisers over named parameters, which is how their state is saved."""
+
+    def __init__(self, parts: list[Part], names: Mapping[Tensor, str]) -> None:
+        self.parts, self.names = parts, names
 
     @property
     def parameters(self) -> list[Tensor]:
         return list(self.names)
+
+    @property
+    def optimisers(self) -> list[torch.optim.Optimizer]:
+        return [optimiser for part in self.parts for optimiser in part.optimisers]
+
+    def schedule(self, step: int, total: int) -> float:
+        """Sets the rates of update `step` (from 0) of `total`; returns that of the first part."""
+        rates = [learning_rate(step, total, part.config) for part in self.parts]
+        for part, rate in zip(self.parts, rates, strict=True):
+            part.set_lr(rate)
+        return rates[0]
+
+    def clip(self) -> Tensor:
+        """Clips each part's gradients to its own norm; returns the norm of all before."""
+        norms = [part.clip() for part in self.parts]
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     def step(self) -> None:
         for optimiser in self.optimisers:
@@ -42,11 +83,6 @@ class Optimiser:
     def zero_grad(self) -> None:
         for parameter in self.names:
             parameter.grad = None
-
-    def set_lr(self, lr: float) -> None:
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = lr
 
     def state(self) -> dict[str, Tensor]:
         """`parameter/slot` -> tensor, as in `encoder.weight/exp_avg`. Empty before the first step."""
@@ -75,18 +111,34 @@ class Optimiser:
             optimiser.load_state_dict({**optimiser.state_dict(), "state": found})
 
 
-def build(config: OptimConfig, module: nn.Module) -> Optimiser:
+def build(config: OptimConfig | Mapping[str, OptimConfig], module: nn.Module) -> Optimiser:
     """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for linear maps and AdamW for the rest.
 
-    Only the weights of linear maps and convolutions decay: not biases, norms, embeddings or learned tokens.
-    Raises BadInput for an unknown optimiser name or if nothing is to be trained.
+    A mapping has the settings of each child of `module` by its name; a part without a gradient in an update is left
+    alone by it. Only the weights of linear maps and convolutions decay: not biases, norms, embeddings or learned
+    tokens. Raises BadInput for an unknown optimiser name, for names that are not the children's, or if nothing is to
+    be trained.
     """
+    if isinstance(config, OptimConfig):
+        part, names = _part(config, module, "")
+        return Optimiser([part], names)
+    children = dict(module.named_children())
+    if children.keys() != config.keys():
+        raise BadInput(
+            f"There are optimisers for {sorted(config)}, but {sorted(children)} are to be trained.",
+            "Let the objective's `optim` name the children of its trained().",
+        )
+    parts = [_part(settings, children[name], f"{name}.") for name, settings in config.items()]
+    return Optimiser([part for part, _ in parts], {p: name for _, names in parts for p, name in names.items()})
+
+
+def _part(config: OptimConfig, module: nn.Module, prefix: str) -> tuple[Part, dict[Tensor, str]]:
     if config.name not in ("adamw", "muon"):
         raise BadInput(f"There is no optimiser {config.name!r}.", "Use adamw or muon.")
     names: dict[Tensor, str] = {}
     kinds: dict[str, list[nn.Parameter]] = {"linear": [], "matrix": [], "other": []}
     for name, parameter, kind in _classified(module):
-        names[parameter] = name
+        names[parameter] = prefix + name
         kinds[kind].append(parameter)
     if not names:
         raise BadInput("The objective trains no parameter.", "Let its trained() return what it updates.")
@@ -95,7 +147,7 @@ def build(config: OptimConfig, module: nn.Module) -> Optimiser:
     optimisers = [_muon(config, muon)] if muon else []
     if decayed or kinds["other"]:
         optimisers.append(_adamw(config, decayed, kinds["other"]))
-    return Optimiser(optimisers, names)
+    return Part(config, optimisers, list(names)), names
 
 
 def _classified(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:

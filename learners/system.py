@@ -51,10 +51,16 @@ class Objective(Protocol):
         ...
 
     @property
-    def optim(self) -> OptimConfig: ...
+    def optim(self) -> OptimConfig | Mapping[str, OptimConfig]:
+        """One for all that is trained, or one for each child of `trained()`, by its name."""
+        ...
 
     def trained(self) -> nn.Module | nn.ModuleDict:
         """The part of the system whose parameters this objective updates; the rest stays frozen."""
+        ...
+
+    def stepped(self) -> None:
+        """Called after each update that counted, without gradients: target networks follow."""
         ...
 
     def prepare(self, source: Source) -> None:
@@ -75,8 +81,9 @@ class System(Protocol):
 
     def objective(self, name: str) -> Objective: ...
 
-    def agent(self, name: str) -> Agent:
-        """Raises KeyError, naming the agents there are."""
+    def agent(self, name: str, explored: int = 0) -> Agent:
+        """`explored` is how many episodes the stage has collected with it, for schedules of exploration. Raises KeyError, naming
+        the agents there are."""
         ...
 
 

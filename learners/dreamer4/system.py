@@ -73,7 +73,7 @@ class Dreamer4(nn.Module):
             raise KeyError(f"dreamer4 has no objective {name!r}; there are {sorted(self._objectives)}")
         return self._objectives[name]
 
-    def agent(self, name: str) -> Agent:
+    def agent(self, name: str, explored: int = 0) -> Agent:
         if name not in self._policies:
             raise KeyError(f"dreamer4 has no agent {name!r}; there are {sorted(self._policies)}")
         return Dreamer4Agent(self.tokenizer, self.dynamics, self._policies[name], self.config.image)

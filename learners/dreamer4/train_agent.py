@@ -118,6 +118,9 @@ class AgentObjective:
         }
 
     @torch.no_grad()
+    def stepped(self) -> None:
+        """Nothing follows."""
+
     def gate(self, source: Source) -> Metrics:
         """Held-out nats of the next action against those of the data's own action frequencies; reward error and R2."""
         config, device = self.config, self.dynamics.scale.device

@@ -64,6 +64,9 @@ class DynamicsObjective:
     def loss(self, batch: Segments, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return world_loss(self.config, self.dynamics, batch, generator)
 
+    def stepped(self) -> None:
+        """Nothing follows."""
+
     def gate(self, source: Source) -> Metrics:
         return open_loop(self.config.open_loop, self.dynamics, self.store, source).metrics()
 

@@ -110,6 +110,9 @@ class ImaginationObjective:
             "good_share": (advantage >= 0).float().mean(),
         }
 
+    def stepped(self) -> None:
+        """Nothing follows."""
+
     def gate(self, source: Source) -> Metrics:
         """Nothing: dreamt returns do not rank policies; the evaluation in the real environment does."""
         return {}

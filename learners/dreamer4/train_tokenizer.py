@@ -73,6 +73,9 @@ class TokenizerObjective:
         return sum(parts, start=x.new_zeros(())), terms
 
     @torch.no_grad()
+    def stepped(self) -> None:
+        """Nothing follows."""
+
     def gate(self, source: Source) -> Metrics:
         """PSNR of held-out frames, of the whole image and of what differs from the mean image; the position probe."""
         net = self.tokenizer

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Constant(nn.Module):
         super().__init__()
         self.action = nn.Parameter(torch.zeros(spec["action"].shape))
 
-    def agent(self, name: str) -> Agent:
+    def agent(self, name: str, explored: int = 0) -> Agent:
         if name != "constant":
             raise KeyError("there is constant")
         return self
@@ -44,6 +45,12 @@ class Constant(nn.Module):
         assert "image" in observation.fields
         action: Tensor = self.action.expand(len(observation.is_first), -1)
         return action.numpy(), None
+
+    def join(self, carries: Sequence[None]) -> None:
+        return None
+
+    def split(self, carry: None, sizes: Sequence[int]) -> list[None]:
+        return [None] * len(sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

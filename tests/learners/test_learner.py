@@ -225,3 +225,16 @@ def test_compiled_loss_is_the_same_loss() -> None:
         a, b = plain.update(2), compiled.update(2)
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def test_a_refresh_draws_the_coming_batches_anew() -> None:
+    """Batches made ahead are dropped, but the updates that they were made for are not: nothing else changes."""
+    plain, refreshed = begun(20), begun(20)
+    for _ in range(4):
+        plain.update(5)
+        refreshed.update(5)
+        if refreshed._running().progress.step < 20:
+            refreshed.refresh()
+    for a, b in zip(plain.weights().arrays.values(), refreshed.weights().arrays.values(), strict=True):
+        assert np.array_equal(a, b)
+    assert plain.drawn == refreshed.drawn

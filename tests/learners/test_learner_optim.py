@@ -49,8 +49,8 @@ def test_only_matrices_decay(name: str) -> None:
     """With zero gradients an update is the decay alone: w (1 - lr wd)."""
     net = Net()
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
-    optimiser = optim.build(OptimConfig(name=name, weight_decay=0.5), net)
-    optimiser.set_lr(0.1)
+    optimiser = optim.build(OptimConfig(name=name, lr=0.1, warmup_steps=0, decay=0.0, weight_decay=0.5), net)
+    assert optimiser.schedule(0, 10) == 0.1
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
@@ -134,3 +134,26 @@ def test_average_is_put_in_and_taken_out() -> None:
     assert torch.equal(net.weight, average)
     with pytest.raises(BadInput):
         EMA(net, 1.0)
+
+
+def test_parts_have_settings_of_their_own() -> None:
+    """Each child's rate and clipping are its own, one without gradients stays, and the state names the children."""
+    net = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False), "c": nn.Linear(1, 1)})
+    plain = {"warmup_steps": 0, "decay": 0.0, "weight_decay": 0.0, "eps": 0.0}
+    rates = {name: OptimConfig(lr=lr, clip_norm=clip, **plain) for name, lr, clip in (("a", 1.0, 3.0), ("b", 0.5, 40))}
+    optimiser = optim.build(rates | {"c": OptimConfig()}, net)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for name in "ab":
+        net[name].weight.grad = torch.full((1, 1), 4.0)
+    assert optimiser.schedule(0, 10) == 1.0
+    assert optimiser.clip() == pytest.approx(32**0.5)
+    assert [net[name].weight.grad.item() for name in "ab"] == pytest.approx([3.0, 4.0])
+    optimiser.step()  # Adam's first step is the rate itself
+    moved = {name: (before[name] - p).abs().max().item() for name, p in net.named_parameters()}
+    assert moved == pytest.approx({"a.weight": 1.0, "b.weight": 0.5, "c.weight": 0.0, "c.bias": 0.0})
+    assert {name.split("/")[0] for name in optimiser.state()} == {"a.weight", "b.weight"}
+
+
+def test_parts_must_be_the_children() -> None:
+    with pytest.raises(BadInput, match="optimisers for"):
+        optim.build({"x": OptimConfig()}, nn.ModuleDict({"a": nn.Linear(1, 1)}))

@@ -59,7 +59,7 @@ class Toy(nn.Module):
     def objective(self, name: str) -> ToyObjective:
         return {"fit": self._objective}[name]
 
-    def agent(self, name: str) -> None:
+    def agent(self, name: str, explored: int = 0) -> None:
         raise KeyError(name)
 
 
@@ -94,6 +94,9 @@ class ToyObjective:
         x = x + self.config.noise * torch.randn(x.shape, generator=generator, device=x.device)
         error = (self.toy.fit(x)[..., 0] - batch.y).square().mean()
         return (self.toy.rms(error) if self.config.rms else error), {"error": error}
+
+    def stepped(self) -> None:
+        """Nothing follows."""
 
     def gate(self, source: Source) -> Metrics:
         if self.config.gate_hangs:

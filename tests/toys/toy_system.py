@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class Toy(nn.Module):
             raise KeyError(f"toy has no objective {name!r}; there is line")
         return self._line
 
-    def agent(self, name: str) -> Still:
+    def agent(self, name: str, explored: int = 0) -> Still:
         if name != "still":
             raise KeyError(f"toy has no agent {name!r}; there is still")
         return Still(self.actions)
@@ -78,6 +78,9 @@ class LineObjective:
         self.system.updates += 1
         return error, {"error": error.detach()}
 
+    def stepped(self) -> None:
+        """Nothing follows."""
+
     def gate(self, source: Source) -> Metrics:
         return {"steps_done": float(self.system.updates)}
 
@@ -96,3 +99,9 @@ class Still:
 
     def act(self, observation: Observation, carry: Any, mode: Mode = "sample") -> tuple[np.ndarray, Any]:
         return np.zeros((len(observation.is_first), self.actions), np.float32), carry
+
+    def join(self, carries: Sequence[Any]) -> Any:
+        return None
+
+    def split(self, carry: Any, sizes: Sequence[int]) -> list[Any]:
+        return [None] * len(sizes)
