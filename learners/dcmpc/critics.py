@@ -40,7 +40,7 @@ class Critics(nn.Module):
 
     def draw(self, generator: torch.Generator | None) -> Tensor:
         """The numbers (M,) of a few critics, without repetition."""
-        device = self.nets.layers[0].weight.device
+        device = next(self.parameters()).device
         return torch.randperm(self.config.members, generator=generator, device=device)[: self.config.drawn]
 
     def mean(self, z: Tensor, a: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 class Quantised(NamedTuple):
     code: Tensor  # (..., C, D)
-    index: Tensor | None  # (..., D) int64 in [0, K); None where there are no discrete codes
+    indices: Tensor | None  # (..., D) int64 in [0, K); None where there are no discrete codes
 
 
 class FSQ(nn.Module):
@@ -26,6 +26,11 @@ class FSQ(nn.Module):
     """
 
     codebook: Tensor  # (K, C): the codes by index
+    reach: Tensor
+    offset: Tensor
+    shift: Tensor
+    steps: Tensor  # from the middle to the outermost level
+    basis: Tensor
 
     def __init__(self, levels: Sequence[int], slack: float = 1e-3) -> None:
         """`slack`: how far tanh reaches beyond the outermost levels, so that these are met at finite inputs."""

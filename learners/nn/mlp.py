@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class NormedLinear(nn.Linear):
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """(..., inputs) -> (..., outputs): a NormedLinear of each hidden width, and a plain Linear."""
     widths = [inputs, *hidden]
-    layers = [NormedLinear(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [NormedLinear(i, o) for i, o in pairwise(widths)]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 
 
@@ -38,8 +39,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = members
         widths = [inputs, *hidden, outputs]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
-        self.layers = nn.ModuleList(_Layer(members, i, o, normed=n < len(hidden)) for n, (i, o) in enumerate(pairs))
+        self.layers = nn.ModuleList(
+            _Layer(members, i, o, normed=n < len(hidden)) for n, (i, o) in enumerate(pairwise(widths))
+        )
 
     def forward(self, x_BI: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
         """(B, I) -> (N, B, O) of all members, or of those whose numbers `members` (M,) names: (M, B, O).
