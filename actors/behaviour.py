@@ -5,6 +5,7 @@ Each row of a batch draws from a generator of its own, so one environment's nois
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,29 +39,44 @@ class Rows:
         shape = (batch_size, action_dim)
         return Rows(rngs, np.zeros(batch_size), np.zeros(shape, bool), np.zeros(shape))
 
+    def rows(self, begin: int, end: int) -> Rows:
+        arrays = (array[begin:end].copy() for array in (self.epsilon, self.disturbed, self.action))
+        return Rows(self.rngs[begin:end], *arrays)
 
-class Random:
+
+class Rowwise:
+    """What agents without weights share: each row is for itself, so any rows may be joined and split."""
+
+    action_dim: int
+
+    def start(self, batch_size: int, seed: int) -> Rows:
+        return Rows.start(batch_size, self.action_dim, seed)
+
+    def join(self, carries: Sequence[Rows]) -> Rows:
+        columns = zip(*((c.epsilon, c.disturbed, c.action) for c in carries), strict=True)
+        return Rows([rng for c in carries for rng in c.rngs], *(np.concatenate(column) for column in columns))
+
+    def split(self, carry: Rows, sizes: Sequence[int]) -> list[Rows]:
+        ends = np.cumsum(sizes).tolist()
+        return [carry.rows(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+class Random(Rowwise):
     """Uniform actions, independent from decision to decision."""
 
     def __init__(self, action_dim: int, levels: tuple[float, ...] = ()) -> None:
         self.action_dim, self.levels = action_dim, levels
-
-    def start(self, batch_size: int, seed: int) -> Rows:
-        return Rows.start(batch_size, self.action_dim, seed)
 
     def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
         carry.action = np.stack([uniform(rng, self.action_dim, self.levels) for rng in carry.rngs])
         return carry.action.astype(np.float32), carry
 
 
-class OrnsteinUhlenbeck:
+class OrnsteinUhlenbeck(Rowwise):
     """Noise that drifts back to zero: x <- (1 - theta) x + sigma n, clipped (Lillicrap et al. 2016, section 7)."""
 
     def __init__(self, action_dim: int, theta: float = 0.15, sigma: float = 0.3) -> None:
         self.action_dim, self.theta, self.sigma = action_dim, theta, sigma
-
-    def start(self, batch_size: int, seed: int) -> Rows:
-        return Rows.start(batch_size, self.action_dim, seed)
 
     def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
         carry.action[observation.is_first] = 0.0
@@ -69,7 +85,7 @@ class OrnsteinUhlenbeck:
         return np.clip(carry.action, -1.0, 1.0).astype(np.float32), carry
 
 
-class Behaviour:
+class Behaviour(Rowwise):
     """An expert and random actions, by turns: each turn lasts `hold` decisions on average (geometric), and each action
     dimension is random in it with the episode's probability epsilon. In mode "mode" the expert acts alone.
 
@@ -79,9 +95,6 @@ class Behaviour:
 
     def __init__(self, config: BehaviourConfig, expert: Expert, action_dim: int) -> None:
         self.config, self.expert, self.action_dim = config, expert, action_dim
-
-    def start(self, batch_size: int, seed: int) -> Rows:
-        return Rows.start(batch_size, self.action_dim, seed)
 
     def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
         self._turn(carry, observation.is_first)

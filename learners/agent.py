@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -29,4 +29,15 @@ class Agent(Protocol):
 
     def act(self, observation: Observation, carry: Any, mode: Mode = "sample") -> tuple[np.ndarray, Any]:
         """Actions (B, A) float32 inside the action bounds [-1, 1], and the next carry."""
+        ...
+
+    def join(self, carries: Sequence[Any]) -> Any:
+        """Several batches as one, their rows in order. The given carries must not be used any more.
+
+        A joined batch acts as its parts would have alone, up to the numerics of batches; random draws exactly so.
+        """
+        ...
+
+    def split(self, carry: Any, sizes: Sequence[int]) -> list[Any]:
+        """Back into batches of these sizes; rows that were started together stay together."""
         ...

@@ -14,7 +14,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from learners.nn.transformer import Cache, Transformer, TransformerConfig
+from learners.draws import Source, randn_like
+from learners.nn.cache import Cache
+from learners.nn.transformer import Transformer, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ class Dynamics(nn.Module):
         level = torch.full(shape, self.context_level, dtype=torch.long, device=device)
         return Noise(level, torch.full_like(level, self.finest))
 
-    def noised(self, z: Tensor, level: Tensor, generator: torch.Generator | None) -> Tensor:
+    def noised(self, z: Tensor, level: Tensor, generator: Source) -> Tensor:
         """(1 - tau) noise + tau z (equation 2)."""
         tau = (level / self.config.k_max)[..., None, None]
         return torch.lerp(randn_like(z, generator), z, tau)
@@ -143,7 +145,3 @@ def agent_mask(world: int) -> Tensor:
     mask = torch.ones(world + 1, world + 1, dtype=torch.bool)
     mask[:world, world] = False
     return mask
-
-
-def randn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learners.dreamer4.dynamics import Dynamics, Noise, Prediction, randn_like
+from learners.draws import Source
+from learners.dreamer4.dynamics import Dynamics, Noise, Prediction
 from learners.maths import ramp
-from learners.nn.transformer import Cache
+from learners.nn.cache import Cache
 
 
 class Draw(NamedTuple):
@@ -132,7 +133,7 @@ def commit(
     z: Tensor,
     given: Conditions,
     task: Tensor | None,
-    generator: torch.Generator | None,
+    generator: Source,
 ) -> Prediction:
     """Enter the finished frame z (B, 1, L, Z), standardised, into the past at the context level, and move on.
 
@@ -157,6 +158,5 @@ __all__ = [
     "draw",
     "generate",
     "in_context",
-    "randn_like",
     "shortcut_loss",
 ]

@@ -13,7 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from learners.nn.transformer import Cache, Transformer, TransformerConfig
+from learners.nn.cache import Cache
+from learners.nn.transformer import Transformer, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,16 @@ class RotaryEmbedding:
         self.rates = base ** (-torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels)
         self._table: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, x_NHLE: Tensor, start: int = 0) -> Tensor:
-        """Turn the pairs (x_i, x_{i + E/2}) of the token at position p by p times the rate of i."""
-        cos, sin = self._at(start, x_NHLE.shape[-2], x_NHLE)
+    def __call__(self, x_NHLE: Tensor, start: int = 0, lag: Tensor | None = None) -> Tensor:
+        """Turn the pairs (x_i, x_{i + E/2}) of the token at position p by p times the rate of i.
+
+        The tokens of row n are at positions start - lag[n], start - lag[n] + 1, ...
+        """
+        cos, sin = self._at(start, x_NHLE.shape[-2], lag, x_NHLE)
         return torch.addcmul(x_NHLE * cos, x_NHLE.roll(x_NHLE.shape[-1] // 2, dims=-1), sin)
 
-    def _at(self, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """cos twice, and -sin then sin: each (L, E)."""
+    def _at(self, start: int, length: int, lag: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos twice, and -sin then sin: each (L, E), or (N, 1, L, E) with a lag."""
         table = self._table
         if table is None or len(table[0]) < start + length or table[0].device != like.device:
             positions = torch.arange(max(2 * (start + length), 256), dtype=torch.float64, device="cpu")
@@ -34,8 +37,10 @@ class RotaryEmbedding:
             cos, sin = angles.cos(), angles.sin()
             wide = (torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
             table = self._table = (wide[0].float().to(like.device), wide[1].float().to(like.device))
-        cos, sin = table
-        return cos[start : start + length].to(like.dtype), sin[start : start + length].to(like.dtype)
+        where: slice | Tensor = slice(start, start + length)
+        if lag is not None:
+            where = torch.arange(start, start + length, device=like.device) - lag[:, None, None]
+        return table[0][where].to(like.dtype), table[1][where].to(like.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float) -> Tensor:
@@ -80,11 +85,11 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.channels)
         self.k_norm = RMSNorm(self.channels)
 
-    def project(self, x_NLD: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (N, H, L, E), keys and values (N, K, L, E) of tokens at positions start, start + 1, ..."""
+    def project(self, x_NLD: Tensor, start: int = 0, lag: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (N, H, L, E), keys and values (N, K, L, E) of tokens at positions start, start + 1, ... less lag."""
         qkv = self.qkv(x_NLD).unflatten(-1, (-1, self.channels)).transpose(1, 2)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
-        return self.rope(self.q_norm(q), start), self.rope(self.k_norm(k), start), v
+        return self.rope(self.q_norm(q), start, lag), self.rope(self.k_norm(k), start, lag), v
 
     def merge(self, out_NHLE: Tensor) -> Tensor:
         return self.out(out_NHLE.transpose(1, 2).flatten(2))

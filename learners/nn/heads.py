@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from learners.draws import Source, categorical, randn_like
 from learners.maths import symexp, symlog, two_hot
 
 
 class ActionDistribution(Protocol):
     """A distribution over actions in [-1, 1]^A; all results have the batch shape of its parameters."""
 
-    def sample(self, generator: torch.Generator | None) -> Tensor: ...
+    def sample(self, generator: Source) -> Tensor: ...
     def mode(self) -> Tensor: ...
     def log_prob(self, action: Tensor) -> Tensor: ...
     def entropy(self) -> Tensor: ...
@@ -38,10 +39,8 @@ class Levels:
     def values(self) -> Tensor:
         return torch.linspace(-1, 1, self.logits.shape[-1], device=self.logits.device)
 
-    def sample(self, generator: torch.Generator | None) -> Tensor:
-        probs = self.logits.float().softmax(-1)
-        flat = torch.multinomial(probs.flatten(0, -2), 1, generator=generator)
-        return self.values[flat.view(probs.shape[:-1])]
+    def sample(self, generator: Source) -> Tensor:
+        return self.values[categorical(self.logits.float().softmax(-1), generator)]
 
     def mode(self) -> Tensor:
         return self.values[self.logits.argmax(-1)]
@@ -75,10 +74,9 @@ class BoundedNormal:
         mean, raw = self.params.unbind(-1)
         return Normal(mean.tanh(), 0.05 + nn.functional.softplus(raw))
 
-    def sample(self, generator: torch.Generator | None) -> Tensor:
+    def sample(self, generator: Source) -> Tensor:
         normal = self.normal
-        noise = torch.randn(normal.loc.shape, generator=generator, device=normal.loc.device)
-        return (normal.loc + normal.scale * noise).clamp(-1, 1)
+        return (normal.loc + normal.scale * randn_like(normal.loc, generator)).clamp(-1, 1)
 
     def mode(self) -> Tensor:
         return self.normal.loc

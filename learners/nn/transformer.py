@@ -1,6 +1,6 @@
-"""The block-causal transformer of Dreamer 4 (section 3): space-only and time-only layers, and a cache over time.
+"""The block-causal transformer of Dreamer 4 (section 3): space-only and time-only layers.
 
-Shapes: B rows, T frames, S tokens of a frame, D channels, C frames of context, K key heads, E channels of a head.
+Shapes: B rows, T frames, S tokens of a frame, D channels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from learners.nn.attention import Attention, attend
+from learners.nn.cache import Cache
 from learners.nn.norm import RMSNorm
 
 
@@ -30,64 +31,6 @@ class TransformerConfig:
 
     def is_time(self, layer: int) -> bool:
         return bool(self.time_every) and layer % self.time_every == self.time_every - 1
-
-
-class Cache:
-    """Keys and values of the last C frames of each time layer, in a ring, for rows that may start at different times.
-
-    `write` puts a frame into the slot of the present; until `advance` the next write replaces it. That slot held the
-    frame that has just left the window, so drafts of the present (denoising steps) and its final commit cost the same.
-    """
-
-    def __init__(self, batch: int, layers: int, context: int, tokens: int, device: torch.device) -> None:
-        self.position = 0
-        self.context, self.tokens = context, tokens
-        self.first = torch.zeros(batch, dtype=torch.long, device=device)  # position of each row's first frame
-        self.keys: list[Tensor | None] = [None] * layers
-        self.values: list[Tensor | None] = [None] * layers
-        self.mask: Tensor | None = None
-        self._fresh = True
-
-    def restart(self, rows: Tensor) -> None:
-        """Rows (B,) bool forget the past: the present is their first frame."""
-        if rows.any():
-            self.first = torch.where(rows, self.position, self.first)
-            self._fresh = True
-
-    def advance(self) -> None:
-        self.position += 1
-        self._fresh = True
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v (S B, K, 1, E) of the present; returns what is remembered, (S B, K, C, E), with the present in it.
-
-        S may be smaller than the `tokens` that the cache was made for: the last tokens of a frame (the agent's) can be
-        left out of a pass. Token-major rows make the rest one contiguous piece. C grows until the ring is full.
-        """
-        keys, values = self.keys[layer], self.values[layer]
-        if keys is None or values is None:
-            shape = (self.tokens * len(self.first), k.shape[1], self.context, k.shape[-1])
-            keys = self.keys[layer] = k.new_zeros(shape)
-            values = self.values[layer] = v.new_zeros(shape)
-        rows, slot = len(k), self.position % self.context
-        keys[:rows, :, slot] = k[:, :, 0]
-        values[:rows, :, slot] = v[:, :, 0]
-        return keys[:rows, :, : self.filled], values[:rows, :, : self.filled]
-
-    @property
-    def filled(self) -> int:
-        """Slots that hold a frame, the present's included."""
-        return min(self.position + 1, self.context)
-
-    def visible(self) -> Tensor | None:
-        """(B, C) true for slots in a row's window; None when all are. Computed once a frame."""
-        if self._fresh:
-            slots = torch.arange(self.filled, device=self.first.device)
-            held = self.position - (self.position - slots) % self.context  # the position that each slot holds
-            mask = held[None] >= self.first[:, None]
-            self.mask = None if bool(mask.all()) else mask
-            self._fresh = False
-        return self.mask
 
 
 class SwiGLU(nn.Module):
@@ -131,7 +74,8 @@ class Layer(nn.Module):
         return mixed.unflatten(0, (size, batch)).permute(1, 2, 0, 3)
 
     def _cached(self, tracks: Tensor, size: int, cache: Cache) -> Tensor:
-        q, k, v = self.attention.project(tracks, cache.position)
+        lag = None if cache.lag is None else cache.lag.repeat(size)
+        q, k, v = self.attention.project(tracks, cache.position, lag)
         keys, values = cache.write(self.index, k, v)
         visible = cache.visible()
         mask = None if visible is None else visible.repeat(size, 1)[:, None, None]

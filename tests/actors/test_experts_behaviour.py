@@ -117,3 +117,28 @@ def test_ornstein_uhlenbeck_is_correlated_and_starts_near_zero() -> None:
     assert abs(noise).max() <= 1
     assert noise[0].std() < 0.6 * noise[100:].std()
     assert np.corrcoef(noise[100:-1].ravel(), noise[101:].ravel())[0, 1] == pytest.approx(0.85, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        Random(2, levels=(-1.0, 0.0, 1.0)),
+        OrnsteinUhlenbeck(2),
+        Behaviour(BehaviourConfig(hold=2.0), expert("dmc/point_mass_easy"), action_dim=2),
+    ],
+)
+def test_rows_act_in_any_company_as_they_would_alone(agent: Random | OrnsteinUhlenbeck | Behaviour) -> None:
+    """Joined, acted, split along other lines than those of the join, and again."""
+    sizes, rng = [2, 1, 3], np.random.default_rng(0)
+    alone, parts = ([agent.start(size, seed) for seed, size in enumerate(sizes)] for _ in range(2))
+    for step in range(30):
+        first = (rng.random(6) < 0.2) | (step == 0)
+        state = rng.standard_normal((6, 4))
+        seen = Observation(fields={"state": state}, previous_action=np.zeros((6, 2)), is_first=first)
+        found, carry = agent.act(seen, agent.join(parts))
+        parts = agent.split(carry, [[2, 1, 3], [6], [1, 1, 4]][step % 3])
+        for n, rows in enumerate((slice(0, 2), slice(2, 3), slice(3, 6))):
+            fields, before = {"state": state[rows]}, np.zeros((len(first[rows]), 2))
+            mine = Observation(fields=fields, previous_action=before, is_first=first[rows])
+            expected, alone[n] = agent.act(mine, alone[n])
+            np.testing.assert_array_equal(found[rows], expected)

@@ -16,7 +16,7 @@ from torch import Tensor
 from distwm.config import load
 from learners.dreamer4.dynamics import Dynamics, Noise
 from learners.dreamer4.shortcut import Conditions, commit, generate
-from learners.nn.transformer import Cache
+from learners.nn.cache import Cache
 
 C, K, LATENTS, CHANNELS, ACTIONS = 64, 4, 8, 8, 2
 FRAMES = 2  # of a turn

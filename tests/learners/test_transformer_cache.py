@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from learners.nn.cache import Cache
 from learners.nn.norm import RMSNorm
 from learners.nn.transformer import Transformer, TransformerConfig, causal_window
 
@@ -107,3 +110,51 @@ def test_own_gradients_of_the_norm_are_right(shape: tuple[int, ...]) -> None:
     assert torch.allclose(ours(x), theirs(x))
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
+
+
+@torch.no_grad()
+@given(st.lists(st.integers(1, 2), min_size=2, max_size=3), st.data())
+@settings(deadline=None, max_examples=40)
+def test_joined_rows_at_different_positions_are_as_if_alone(sizes: list[int], data: st.DataObject) -> None:
+    """Batches go on in changing company, some of them further ahead than others, with restarts and drafts."""
+    model = build(data.draw(st.sampled_from([0.0, 50.0]), label="softcap"))
+    alone = [model.cache(size, 3, torch.device("cpu")) for size in sizes]
+    apart = [model.cache(size, 3, torch.device("cpu")) for size in sizes]
+    for step in range(data.draw(st.integers(1, 3 * CONTEXT), label="steps")):
+        who = data.draw(st.lists(st.sampled_from(range(len(sizes))), min_size=1, unique=True), label=f"company {step}")
+        rows = [sizes[n] for n in who]
+        restart = torch.tensor(data.draw(st.lists(st.booleans(), min_size=sum(rows), max_size=sum(rows))))
+        draft, x = torch.randn(2, sum(rows), 1, 3, 32)
+        together = Cache.join([apart[n] for n in who])
+        found = present(model, together, restart, draft, x)
+        parts = zip(who, *(tensor.split(rows) for tensor in (restart, draft, x, found)), strict=True)
+        for n, *given_n, found_n in parts:
+            assert (present(model, alone[n], *given_n) - found_n).abs().max() < 1e-5
+        for n, cache in zip(who, together.split(rows), strict=True):
+            apart[n] = cache
+            assert cache.position == alone[n].position
+            assert cache.lag is None
+
+
+def present(
+    model: Transformer, cache: Cache, restart: torch.Tensor, draft: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
+    """A draft of fewer tokens, and the frame itself."""
+    cache.restart(restart)
+    model(draft[:, :, :2], None, cache)
+    out = model(x, None, cache)
+    cache.advance()
+    return out
+
+
+def test_caches_that_are_level_pay_nothing_when_joined() -> None:
+    model = build(0.0)
+    caches = [model.cache(size, 2, torch.device("cpu")) for size in (1, 2)]
+    for cache in caches:
+        model(torch.randn(len(cache), 1, 2, 32), None, cache)
+        cache.advance()
+    joined = Cache.join(caches)
+    assert (joined.position, joined.lag, len(joined)) == (1, None, 3)
+    joined = Cache.join([*caches, model.cache(1, 2, torch.device("cpu"))])
+    assert joined.lag is not None
+    assert joined.lag.tolist() == [0, 0, 0, 1]
