@@ -82,8 +82,8 @@ class RunConfig:
     @property
     def policies(self) -> tuple[str, ...]:
         """Every policy that will act, with its mode."""
-        collecting = (stage.policy for stage in self.stages.values() if stage.kind == "collect")
-        return (*dict.fromkeys((*collecting, *self.evaluate.policies)),)
+        acting = [name for stage in self.stages.values() for name in stage.policies]
+        return (*dict.fromkeys((*acting, *self.evaluate.policies)),)
 
     @property
     def plan(self) -> list[PlannedStage]:

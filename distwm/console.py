@@ -22,7 +22,7 @@ from distwm.logs import Record, figures
 
 # Figures worth a place on a narrow line, in this order; the rest is in metrics.jsonl.
 _SHOWN = ("loss", "mean_return", "steps_per_s", "updates_per_s", "grad_norm")
-_UNITS = {"collect": "episodes", "train": "updates", "evaluate": "policies"}
+_UNITS = {"collect": "episodes", "train": "updates", "online": "decisions", "evaluate": "policies"}
 
 
 class Console:
@@ -90,7 +90,12 @@ def print_plan(config: RunConfig, stream: IO[str]) -> None:
     )
     for stage in config.plan:
         c = stage.config
-        what = {"train": stage.objective, "collect": c.policy, "evaluate": " ".join(config.evaluate.policies)}[c.kind]
+        what = {
+            "train": stage.objective,
+            "collect": c.policy,
+            "online": f"{stage.objective}, {c.policy}",
+            "evaluate": " ".join(config.evaluate.policies),
+        }[c.kind]
         budget = len(config.evaluate.policies) if c.kind == "evaluate" else c.budget_steps
         extend = f"+{c.extend_steps} updates, {c.max_extensions}x at most" if c.max_extensions else ""
         gate = ", ".join(f"{name} {threshold}" for name, threshold in c.gate.items() if threshold)

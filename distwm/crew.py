@@ -80,6 +80,10 @@ class Crew:
             time.sleep(0.1)
         return collected_steps
 
+    def inserted_steps(self) -> int:
+        """Every step that this run ever stored, whoever wrote it. Raises TryAgain as `check_replay` does."""
+        return self._stored_steps(time.monotonic() + self.config.replay.outage_s)
+
     def recount_replay(self, collected_steps: int) -> int:
         """The steps that a resumed run can count on. A power cut may have cost the last ones; that is logged.
 

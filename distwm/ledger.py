@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from distwm.recipe import PlannedStage
 from replay.errors import BadInput
 
 LEDGER_FILE = "ledger.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Turns:
+    """Where acting and learning stand in an online stage."""
+
+    from_steps: int = -1  # records that the replay counted when the stage began; -1: it has not
+    seed_steps: int = -1  # decisions of the seed episodes; -1: they are not played yet
+    begun: bool = False  # the learners have
+    episodes: int = 0  # collected in this stage
+    updates: int = 0
+    evaluations: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +34,7 @@ class Ledger:
     attempt_steps: int = 0  # steps since the stage or its latest extension began
     extensions: int = 0  # extensions of the current stage so far
     stage_wall_s: float = 0.0
+    turns: Turns = field(default_factory=Turns)  # of the current stage, if it is an online one
     episodes: int = 0  # collected and acknowledged: also the index of the next episode
     collected_steps: int = 0  # acknowledged by the replay
 
@@ -51,6 +64,7 @@ class Ledger:
         self.stage += 1
         self.done_steps = self.attempt_steps = self.extensions = 0
         self.stage_wall_s = 0.0
+        self.turns = Turns()
 
     def save(self, directory: Path) -> None:
         (directory / LEDGER_FILE).write_text(json.dumps(asdict(self), indent=1))
@@ -60,7 +74,8 @@ class Ledger:
         """Raises BadInput if the checkpoint's ledger cannot be read."""
         path = directory / LEDGER_FILE
         try:
-            return Ledger(**json.loads(path.read_text()))
+            saved = json.loads(path.read_text())
+            return Ledger(**{**saved, "turns": Turns(**saved.get("turns", {}))})
         except (OSError, ValueError, TypeError) as error:
             raise BadInput(
                 f"{path} cannot be read: {error}.", "Delete this checkpoint; an older one is used."

@@ -8,32 +8,62 @@ from typing import Literal
 
 from distwm.gates import parse
 
-Kind = Literal["collect", "train", "evaluate"]
+Kind = Literal["collect", "train", "online", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineConfig:
+    """How acting and learning take turns in a stage of kind "online"."""
+
+    seed_episodes: int = 10  # played by `seed_policy` before the first update
+    seed_policy: str = "random"
+    warmup_updates: int = 0  # before the first episode of the stage's own policy
+    updates_per_step: float = 1.0  # after the seed episodes: exact at the end of every turn
+    overlap: bool = False  # collect the next episodes while learning from the last: faster, one turn older weights
+    evaluate_every_steps: int = 0  # decisions between two evaluations on the way; 0 = none
+    evaluate_episodes: int = 5
+    evaluate_policies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.seed_episodes, self.warmup_updates, self.evaluate_every_steps, self.evaluate_episodes) < 0:
+            raise ValueError("episodes, updates and steps of an online stage cannot be negative")
+        if self.updates_per_step <= 0:
+            raise ValueError("updates_per_step must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
-    """One stage of a recipe. Its steps are episodes (collect), updates (train) or policies (evaluate)."""
+    """One stage of a recipe. Its steps are episodes (collect), updates (train), decisions (online) or policies
+    (evaluate)."""
 
     kind: Kind = "train"
-    objective: str = ""  # train: which objective of the system; empty = the name of the stage
-    policy: str = "behaviour"  # collect: who acts, "name" or "name:mode"
+    objective: str = ""  # train, online: which objective of the system; empty = the name of the stage
+    policy: str = "behaviour"  # collect, online: who acts, "name" or "name:mode"
     rounds: Literal["all", "first", "later", "last"] = "all"  # the rounds that have this stage
-    budget_steps: int = 0  # collect: episodes; train: updates; evaluate: unused
-    slice_steps: int = 100  # steps between two reports (and possible checkpoints)
+    budget_steps: int = 0  # collect: episodes; train: updates; online: decisions, seed episodes included
+    slice_steps: int = 100  # steps between two reports (and possible checkpoints); online: at most so many updates
     gate: Mapping[str, str] = field(default_factory=dict)  # held-out figure: threshold such as ">=0.95"; "" = no gate
     extend_steps: int = 0  # train: updates of one extension when the gate is not passed
     max_extensions: int = 0  # how often a stage may be extended
+    online: OnlineConfig = field(default_factory=OnlineConfig)
 
     def __post_init__(self) -> None:
         if self.budget_steps < 0 or self.extend_steps < 0 or self.max_extensions < 0:
             raise ValueError("steps and extensions cannot be negative")
+        if self.kind == "online" and self.max_extensions:
+            raise ValueError("a stage of kind online cannot be extended: give it a larger budget_steps")
         if self.slice_steps < 1:
             raise ValueError("slice_steps must be at least 1")
         if self.max_extensions and not self.extend_steps:
             raise ValueError("max_extensions needs extend_steps")
         for threshold in filter(None, self.gate.values()):
             parse(threshold)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Who acts in this stage, besides those that the run evaluates."""
+        online = (self.policy, self.online.seed_policy, *self.online.evaluate_policies)
+        return {"collect": (self.policy,), "online": online}.get(self.kind, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from distwm.config import RunConfig
 from distwm.crew import Crew
 from distwm.evaluate import evaluate as play
 from distwm.evaluate import policy_spec
-from distwm.gates import Verdict, judge
+from distwm.gating import close_stage
 from distwm.ledger import Ledger
+from distwm.online import OnlineStage
 from distwm.recipe import PlannedStage
 from distwm.rundir import write_atomically
 from distwm.videos import save_episodes
-from replay.errors import TrainingFailed
 
 Record = dict[str, Any]
 Outcome = tuple[list[Record], bool]  # what to report, and whether the stage is finished
@@ -71,13 +71,13 @@ def train(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     records: list[Record] = [{"kind": "update", "step": ledger.done_steps, **figures}]
     if ledger.attempt_steps < budget:
         return records, False
-    figures = crew.learners.gate()
-    verdicts = judge(figures, stage.config.gate)
-    _save_results(crew, stage, verdicts)
-    crew.learners.finish()
-    records.append({"kind": "gate", "step": ledger.done_steps, "verdict": _verdict(verdicts), **figures})
-    passed = all(verdict.passed for verdict in verdicts.values())
-    return records, passed or not _extended(crew.config, stage, ledger, verdicts)
+    record, finished = close_stage(crew, stage, ledger)
+    return [*records, record], finished
+
+
+def online(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
+    """The next turn of acting and learning."""
+    return OnlineStage(crew, stage, ledger).turn()
 
 
 def evaluate(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
@@ -100,30 +100,6 @@ def evaluate(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     return [record], ledger.done_steps == len(policies)
 
 
-def _verdict(verdicts: Mapping[str, Verdict]) -> str:
-    """`r2 0.912 >=0.95 NOT passed, ...`, or nothing where there is no threshold."""
-    words = {True: "passed", False: "NOT passed"}
-    return ", ".join(f"{name} {v.value:.4g} {v.threshold} {words[v.passed]}" for name, v in verdicts.items())
-
-
-def _extended(config: RunConfig, stage: PlannedStage, ledger: Ledger, verdicts: Mapping[str, Verdict]) -> bool:
-    """Begins an extension if the stage has one left. Raises TrainingFailed if it has none and gates are strict."""
-    failed = _verdict({name: verdict for name, verdict in verdicts.items() if not verdict.passed})
-    if config.gates == "off":
-        return False
-    if ledger.extensions < stage.config.max_extensions:
-        _log.warning("%s: %s; %d more updates", stage.key, failed, stage.config.extend_steps)
-        ledger.extend()
-        return True
-    if config.gates == "strict":
-        raise TrainingFailed(
-            f"Stage {stage.key} does not pass its gate: {failed}.",
-            f"Raise stages.{stage.name}.budget_steps, or set gates=extend to go on all the same.",
-        )
-    _log.warning("%s goes on without passing its gate: %s", stage.key, failed)
-    return False
-
-
 def _save_returns(crew: Crew, stage: PlannedStage, policy: PolicySpec, results: Sequence[EpisodeResult]) -> None:
     """Adds the results to results/returns.json, in place of those of an interrupted attempt."""
     path = crew.root / "results" / "returns.json"
@@ -137,19 +113,9 @@ def _save_returns(crew: Crew, stage: PlannedStage, policy: PolicySpec, results: 
     write_atomically(path, json.dumps(rows))
 
 
-def _save_results(crew: Crew, stage: PlannedStage, verdicts: Mapping[str, Verdict]) -> None:
-    path = crew.root / "results" / "gates.json"
-    gates = json.loads(path.read_text()) if path.is_file() else {}
-    gates[stage.key] = {name: asdict(verdict) for name, verdict in verdicts.items()}
-    write_atomically(path, json.dumps(gates, indent=1))
-    for name, arrays in crew.learners.exhibits().items():
-        temporary = path.with_name(f".{name}.npz")
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path.with_name(f"{name}.npz"))
-
-
 _KINDS: Mapping[str, Callable[[Crew, PlannedStage, Ledger], Outcome]] = {
     "collect": collect,
     "train": train,
+    "online": online,
     "evaluate": evaluate,
 }

@@ -1,0 +1,160 @@
+"""A stage in which acting and learning take turns: seed episodes, warm-up, then as many updates as steps are stored."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from actors.policies import SCRIPTED, PolicySpec
+from actors.runner import CollectStats, EpisodeResult
+from distwm.crew import Crew
+from distwm.evaluate import EvaluateConfig, evaluate, policy_spec
+from distwm.gating import close_stage
+from distwm.ledger import Ledger
+from distwm.recipe import OnlineConfig, PlannedStage
+from distwm.rundir import write_atomically
+
+Record = dict[str, Any]
+
+
+class OnlineStage:
+    """One turn of an online stage at a time.
+
+    What is owed in updates follows from the replay's own count of inserted steps, so the ratio is exact at the end of
+    each turn, whoever collected, and also after a crash that left steps behind which the last checkpoint does not know.
+    """
+
+    def __init__(self, crew: Crew, stage: PlannedStage, ledger: Ledger) -> None:
+        self.crew, self.stage, self.ledger = crew, stage, ledger
+        self.turns = ledger.turns
+
+    @property
+    def config(self) -> OnlineConfig:
+        return self.stage.config.online
+
+    def turn(self) -> tuple[list[Record], bool]:
+        """What the next turn reports, and whether the stage is finished."""
+        if self.turns.from_steps < 0:
+            self.turns.from_steps = self.crew.inserted_steps()
+        if self.turns.seed_steps < 0:
+            return self._seed(), False
+        if not self.turns.begun:
+            self._begin()
+        if self._evaluation_is_due():
+            return self._evaluate(), False
+        debt, more = self._debt(), self.ledger.done_steps < self.stage.config.budget_steps
+        if debt or more:
+            return self._learn_and_collect(debt, more), False
+        record, finished = close_stage(self.crew, self.stage, self.ledger)
+        return [record], finished
+
+    def _seed(self) -> list[Record]:
+        count = self.config.seed_episodes - self.turns.episodes
+        policy = policy_spec(self.config.seed_policy)
+        records = [self._collected(policy, self._collect(policy, count))] if count else []
+        self.turns.seed_steps = self.ledger.done_steps
+        return records
+
+    def _begin(self) -> None:
+        budget = self.stage.config.budget_steps - self.turns.seed_steps
+        total = self.config.warmup_updates + round(self.config.updates_per_step * max(budget, 0))
+        self.crew.learners.begin(self.ledger.attempt(self.stage), self.stage.objective, max(total, 1))
+        self.turns.begun = True
+
+    def _debt(self) -> int:
+        """Updates that the stored steps allow and that are not done. Steps beyond the budget allow none."""
+        steps = min(self.ledger.done_steps, self.stage.config.budget_steps) - self.turns.seed_steps
+        owed = self.config.warmup_updates + round(self.config.updates_per_step * max(steps, 0))
+        return owed - self.turns.updates
+
+    def _learn_and_collect(self, debt: int, more: bool) -> list[Record]:
+        """Both at once with `overlap`; else the debt comes first, in slices, and episodes when it is paid."""
+        updates = min(debt, self.stage.config.slice_steps)
+        warm = self.turns.updates + updates >= self.config.warmup_updates
+        if updates and not (more and warm and updates == debt and self.config.overlap):
+            return [self._learn(updates)]
+        policy = policy_spec(self.stage.config.policy)
+        policy = replace(policy, explored=self.turns.episodes - self.config.seed_episodes)
+        if not updates:
+            return [self._collected(policy, self._collect(policy, self._width))]
+        weights = self.crew.weights_for(policy)  # before the learners are busy
+        with ThreadPoolExecutor(1, "collect") as pool:
+            future = pool.submit(self._collect, policy, self._width, weights)
+            record = self._learn(updates)
+            return [record, self._collected(policy, future.result())]
+
+    @property
+    def _width(self) -> int:
+        """One episode for each environment."""
+        return self.crew.config.fleet.runners * self.crew.config.runner.envs_per_runner
+
+    def _collect(self, policy: PolicySpec, count: int, weights: Any = None) -> CollectStats:
+        episodes = range(self.ledger.episodes, self.ledger.episodes + count)
+        weights = weights if weights is not None else self.crew.weights_for(policy)
+        return self.crew.fleet.collect(policy, episodes, weights)
+
+    def _collected(self, policy: PolicySpec, stats: CollectStats) -> Record:
+        """Counts what was collected."""
+        ledger = self.ledger
+        ledger.episodes += stats.episodes
+        self.turns.episodes += stats.episodes
+        ledger.collected_steps = self.crew.check_replay(ledger.collected_steps + stats.steps)
+        ledger.count(self._decisions() - ledger.done_steps)
+        return {
+            "kind": "collect",
+            "step": ledger.done_steps,
+            "policy": policy.name,
+            "steps": stats.steps,
+            "mean_return": float(np.mean(stats.returns)),
+            "steps_per_s": stats.steps_per_s,
+            "retries": stats.retries,
+        }
+
+    def _decisions(self) -> int:
+        """Stored since the stage began: the first record of an episode is none."""
+        return self.crew.inserted_steps() - self.turns.from_steps - self.turns.episodes
+
+    def _learn(self, updates: int) -> Record:
+        self.crew.learners.refresh()
+        figures = self.crew.learners.update(updates)
+        self.turns.updates += updates
+        return {"kind": "update", "step": self.ledger.done_steps, "updates": self.turns.updates, **figures}
+
+    def _evaluation_is_due(self) -> bool:
+        every = self.config.evaluate_every_steps
+        due = every and self.config.evaluate_policies and self.ledger.done_steps // every > self.turns.evaluations
+        return bool(due) and not self._debt()
+
+    def _evaluate(self) -> list[Record]:
+        """Each policy from the same start states as in the last evaluation and in that of other runs."""
+        self.turns.evaluations = self.ledger.done_steps // self.config.evaluate_every_steps
+        settings = replace(self.crew.config.evaluate, episodes=self.config.evaluate_episodes, videos=0)
+        return [self._evaluated(name, replace(settings, policies=(name,))) for name in self.config.evaluate_policies]
+
+    def _evaluated(self, name: str, settings: EvaluateConfig) -> Record:
+        policy = policy_spec(name)
+        weights = None if policy.name in SCRIPTED else self.crew.weights_for(policy)
+        results = evaluate(self.crew.fleet, settings, weights)
+        save_curve(self.crew, self.stage, self.ledger.done_steps, results)
+        mean = float(np.mean([result.total_reward for result in results]))
+        return {"kind": "evaluate", "step": self.ledger.done_steps, "policy": name, "mean_return": mean}
+
+
+def save_curve(crew: Crew, stage: PlannedStage, done_steps: int, results: list[EpisodeResult]) -> None:
+    """Adds one evaluation to results/curve.json, in place of the same one of an interrupted attempt."""
+    path = crew.root / "results" / "curve.json"
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    first = results[0]
+    mine = {
+        "stage": stage.key,
+        "decisions": done_steps,
+        "env_steps": done_steps * crew.config.env.action_repeat,
+        "policy": first.policy,
+        "mode": first.mode,
+    }
+    rows = [row for row in rows if any(row[key] != value for key, value in mine.items())]
+    write_atomically(path, json.dumps([*rows, mine | {"returns": [result.total_reward for result in results]}]))
