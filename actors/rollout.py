@@ -1,132 +1,231 @@
-"""One agent in a vector of environments, stepped together in this process."""
+"""One agent in a vector of environments. They decide together, or in groups, whichever is ready first."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, MutableSequence, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
 
+from actors.envs.stepping import Signal, Wait, aside, take_turns
+from actors.hosting.errors import HostedEnvError
+from actors.lane import Episode, Lane, Outcome, Record
 from learners.agent import Agent, Mode, Observation
-from replay.errors import BadInput, TrainingFailed
-from replay.schema import FLAGS
+from replay.errors import TrainingFailed
 
-Record = Mapping[str, np.ndarray]
+_log = logging.getLogger(__name__)
+
 Sink = Callable[[int, Record], None]  # takes (number of the environment, record)
 
 
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far. It only grows, and may be read from another thread."""
+
+    steps: int = 0  # of the environments, those of episodes that failed included
+    failures: Counter[str] = field(default_factory=Counter)  # by kind (actors/hosting/errors.py)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an episode went."""
+class Repair:
+    """How an environment that has failed is made again: in a thread of its own, while the others go on."""
 
-    total_reward: float
-    length: int  # decisions
-    frames: np.ndarray | None  # (length + 1, H, W, 3) uint8, if they were to be kept
+    make: Callable[[int], gymnasium.Env]  # takes its number
+    retries: int  # of each episode
 
 
-class Lane:
-    """One environment and the episode that it plays. Makes records as replay/schema.py aligns them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Player:
+    """Who acts, how, and what the noise comes from."""
 
-    def __init__(self, env: gymnasium.Env) -> None:
-        self.env = env
-        self.place: int | None = None  # of its episode in the list of seeds; None: nothing left to play
-        self.record: dict[str, np.ndarray] = {}
+    agent: Agent
+    seed: int
+    mode: Mode
 
-    @property
-    def done(self) -> bool:
-        return bool(self.record["is_last"])
-
-    def begin(self, place: int, seed: int, keep_frames: bool) -> None:
-        self.place, self.seed = place, seed
-        self.total_reward, self.length = 0.0, 0
-        self.frames: list[np.ndarray] | None = [] if keep_frames else None
-        fields, _ = self.env.reset(seed=seed)
-        assert self.env.action_space.shape is not None
-        self._put(fields, np.zeros(self.env.action_space.shape, np.float32), 0.0, (True, False, False))
-
-    def step(self, action: np.ndarray) -> None:
-        """Raises BadInput for a reward that is no number."""
-        fields, reward, terminated, truncated, info = self.env.step(action)
-        self.length += 1
-        self.total_reward += float(reward)
-        if not np.isfinite(self.total_reward):
-            raise BadInput(
-                f"The environment's reward is {reward} at step {self.length} of the episode with seed {self.seed}.",
-                "Mend the environment: rewards must be finite.",
-            )
-        taken = info.get("action", action)  # FlatAction says which action the vector stood for
-        self._put(fields, taken, float(reward), (False, terminated or truncated, terminated))
-
-    def outcome(self) -> Outcome:
-        frames = None if self.frames is None else np.stack(self.frames)
-        return Outcome(total_reward=self.total_reward, length=self.length, frames=frames)
-
-    def _put(self, fields: Record, action: np.ndarray, reward: float, flags: tuple[bool, bool, bool]) -> None:
-        flag_arrays = {name: np.array(value) for name, value in zip(FLAGS, flags, strict=True)}
-        self.record = {**fields, "action": action, "reward": np.array(reward, np.float32), **flag_arrays}
-        if self.frames is not None:
-            self.frames.append(np.array(self.env.render()))
+    def start(self, episode: Episode) -> Any:
+        """The agent's carry for one episode."""
+        return self.agent.start(1, int(np.random.SeedSequence([episode.seed, self.seed]).generate_state(1)[0]))
 
 
 def rollout(
-    envs: Sequence[gymnasium.Env],
+    envs: MutableSequence[gymnasium.Env],
     agent: Agent,
     seeds: Sequence[int],
     agent_seed: int,
     mode: Mode = "sample",
     sink: Sink | None = None,
     keep_frames: int = 0,
+    *,
+    group: int = 0,
+    repair: Repair | None = None,
+    tally: Tally | None = None,
 ) -> list[Outcome]:
-    """Plays one episode for each of `seeds`, in order; an environment that is done takes the next one that waits.
+    """Plays one episode for each of `seeds`; an environment that is done takes the next one that waits.
 
-    `sink` gets every record as it comes. The first `keep_frames` episodes keep what `env.render()` shows. Everything is
-    fixed by the seeds and the number of environments.
+    `group` environments decide together (0: all); of several groups the one acts next whose environments are ready. An
+    episode is fixed by its seed and `agent_seed`, up to the numerics of batches: it is the same in any company. Which
+    environment plays it is fixed by `group` and the number of environments, as episodes are dealt to groups beforehand.
+
+    `sink` gets every record as it comes. An episode whose environment fails (HostedEnvError) ends there without a last
+    record; the environment is made again, in its place in `envs`, and the episode is played from its beginning. After
+    `repair.retries` failures of one episode the next one is raised; without `repair` the first. The first `keep_frames`
+    episodes keep what `env.render()` shows.
     """
-    lanes = [Lane(env) for env in envs[: len(seeds)]]
-    waiting = deque(enumerate(seeds))
+    width = min(len(envs), len(seeds))
+    count = -(-width // group) if group else 1
+    waiting = [Episode(place=n, seed=seed, keep_frames=n < keep_frames) for n, seed in enumerate(seeds)]
+    player = Player(agent=agent, seed=agent_seed, mode=mode)
+    groups = [
+        Group(envs, range(number, width, count), deque(waiting[number::count]), player, sink, repair, tally or Tally())
+        for number in range(count)
+    ]
+    try:
+        take_turns([group.play() for group in groups])
+    finally:
+        for one in groups:
+            one.abandon()
     outcomes: dict[int, Outcome] = {}
-    carry = agent.start(len(lanes), agent_seed) if lanes else None
-
-    def emit(number: int, lane: Lane) -> None:
-        if sink is not None:
-            sink(number, lane.record)
-
-    def begin(number: int, lane: Lane) -> None:
-        place, seed = waiting.popleft()
-        lane.begin(place, seed, place < keep_frames)
-        emit(number, lane)
-
-    for number, lane in enumerate(lanes):
-        begin(number, lane)
-    while len(outcomes) < len(seeds):
-        actions, carry = agent.act(_observe(lanes), carry, mode)
-        _check(actions)
-        for number, lane in enumerate(lanes):
-            if lane.place is None:
-                continue
-            lane.step(actions[number])
-            emit(number, lane)
-            if lane.done:
-                outcomes[lane.place] = lane.outcome()
-                lane.place = None
-                if waiting:
-                    begin(number, lane)
+    for one in groups:
+        outcomes |= one.outcomes
     return [outcomes[place] for place in range(len(seeds))]
 
 
+class Group:
+    """Environments that decide together: all are asked, then all are heard, so that those that work elsewhere work at
+    the same time. One that failed is missing until it has been made again; nobody waits for it."""
+
+    def __init__(
+        self,
+        envs: MutableSequence[gymnasium.Env],
+        numbers: Sequence[int],
+        waiting: deque[Episode],
+        player: Player,
+        sink: Sink | None,
+        repair: Repair | None,
+        tally: Tally,
+    ) -> None:
+        self._envs, self._waiting, self._player, self._sink = envs, waiting, player, sink
+        self._repair, self._tally = repair, tally
+        self._lanes = [Lane(number, envs[number]) for number in numbers]
+        self._making: dict[Lane, Signal[gymnasium.Env]] = {}
+        self._failures: Counter[int] = Counter()  # of each episode, by its place
+        self._rows: list[Lane] = []  # of the carry
+        self._carry: Any = None
+        self.outcomes: dict[int, Outcome] = {}
+
+    def play(self) -> Iterator[Sequence[Wait]]:
+        """Until all episodes have been played. Yields what it waits for."""
+        for lane in self._lanes:
+            self._attempt(lane, self._next_episode)
+        while True:
+            yield from self._hear_all()
+            acting = [lane for lane in self._lanes if lane.playing and lane not in self._making]
+            if acting:
+                actions = yield from self._decide(acting)
+                for row, lane in enumerate(acting):
+                    self._attempt(lane, Lane.step, actions[row])
+            elif self._making:
+                lane, signal = next(iter(self._making.items()))
+                yield [signal]
+                self._go_on(lane)
+            else:
+                return
+            for lane in [lane for lane, signal in self._making.items() if signal.done]:
+                self._go_on(lane)
+
+    def abandon(self) -> None:
+        """Environments that are still being made are closed as soon as they are there."""
+        for signal in self._making.values():
+            signal.discard(gymnasium.Env.close)
+
+    def _hear_all(self) -> Iterator[Sequence[Wait]]:
+        """Until every environment shows something to decide on; episodes that are over make room for the next ones."""
+        while asked := [lane for lane in self._lanes if lane.asked]:
+            if waits := [lane.elsewhere for lane in asked if lane.elsewhere]:
+                yield waits
+            for lane in asked:
+                self._attempt(lane, self._hear)
+
+    def _hear(self, lane: Lane) -> None:
+        lane.finish()
+        self._tally.steps += not lane.is_first
+        if self._sink is not None:
+            self._sink(lane.number, lane.record)
+        if lane.done:
+            self.outcomes[lane.episode.place] = lane.outcome()
+            self._next_episode(lane)
+
+    def _next_episode(self, lane: Lane) -> None:
+        lane.playing = bool(self._waiting)
+        if lane.playing:
+            lane.begin(self._waiting.popleft())
+
+    def _decide(self, acting: list[Lane]) -> Generator[Sequence[Wait], None, np.ndarray]:
+        """Actions (B, A) of the environments that show something."""
+        self._gather(acting)
+        agent, mode = self._player.agent, self._player.mode
+        begin = getattr(agent, "begin_act", None)
+        if begin is None:
+            actions, self._carry = agent.act(_observe(acting), self._carry, mode)
+        else:
+            signal = Signal(begin(_observe(acting), self._carry, mode))
+            yield [signal]
+            actions, self._carry = signal.result()
+        if not np.isfinite(actions).all():
+            raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
+        return actions
+
+    def _gather(self, acting: list[Lane]) -> None:
+        """Makes the rows of the carry those of `acting`; an episode that begins has a carry of its own."""
+        if acting == self._rows and not any(lane.is_first for lane in acting):
+            return
+        agent, rows = self._player.agent, self._rows
+        parts = agent.split(self._carry, [1] * len(rows)) if len(rows) > 1 else [self._carry] * len(rows)
+        known = dict(zip(rows, parts, strict=True))
+        parts = [self._player.start(lane.episode) if lane.is_first else known[lane] for lane in acting]
+        self._rows, self._carry = acting, agent.join(parts) if len(parts) > 1 else parts[0]
+
+    def _attempt(self, lane: Lane, act: Callable[..., None], *arguments: Any) -> None:
+        try:
+            act(lane, *arguments)
+        except HostedEnvError as error:
+            self._failed(lane, error)
+
+    def _failed(self, lane: Lane, error: HostedEnvError) -> None:
+        """Has the environment made again, or raises the error."""
+        lane.asked = False
+        place, seed = lane.episode.place, lane.episode.seed
+        self._tally.failures[error.kind] += 1
+        self._failures[place] += 1
+        if self._repair is None or self._failures[place] > self._repair.retries:
+            raise error
+        _log.warning("Episode %d, seed %d, is played again: %s", place, seed, error)
+        self._making[lane] = aside(partial(self._repair.make, lane.number))
+
+    def _go_on(self, lane: Lane) -> None:
+        """With the episode from its beginning, in the environment that was made for it."""
+        signal = self._making.pop(lane)
+        try:
+            env = signal.result()
+        except HostedEnvError as error:
+            return self._failed(lane, error)
+        self._envs[lane.number] = env
+        lane.take(env)
+        self._attempt(lane, Lane.begin, lane.episode)
+
+
 def _observe(lanes: Sequence[Lane]) -> Observation:
-    """What the batch shows; an environment that has no episode left shows its last record, and its action is unused."""
+    """What the batch shows."""
+    records = [lane.record for lane in lanes]
     names = lanes[0].env.observation_space
     assert isinstance(names, gymnasium.spaces.Dict)
     return Observation(
-        fields={name: np.stack([lane.record[name] for lane in lanes]) for name in names},
-        previous_action=np.stack([lane.record["action"] for lane in lanes]),
-        is_first=np.array([bool(lane.record["is_first"]) for lane in lanes]),
+        fields={name: np.stack([record[name] for record in records]) for name in names},
+        previous_action=np.stack([record["action"] for record in records]),
+        is_first=np.array([lane.is_first for lane in lanes]),
     )
-
-
-def _check(actions: np.ndarray) -> None:
-    if not np.isfinite(actions).all():
-        raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import cast
 
 import gymnasium
@@ -16,9 +16,9 @@ from torch import nn
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, episode_spec, make
+from actors.lane import Outcome, Record
 from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
-from actors.rollout import Record, rollout
-from learners.agent import Agent
+from actors.rollout import Repair, Sink, Tally, rollout
 from learners.system import System, SystemConfig
 from learners.weights import Weights
 from replay.config import ReplayConfig
@@ -26,12 +26,16 @@ from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.writing.writer import ReplayWriter
 
+POLICY_NOISE = 1  # tells the policy's stream of random numbers from the environment's, for the same seed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerConfig:
     """One runner's share of the work."""
 
-    envs_per_runner: int = 8  # stepped together; also the episodes of one piece of work
+    envs_per_runner: int = 8  # also the episodes of one piece of work
+    group: int = 0  # environments that decide together, whichever group is ready first; 0: all
+    env_retries: int = 3  # of each episode, when its environment fails in a process of its own; then the runner fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class CollectStats:
     returns: tuple[float, ...]
     seconds: float
     retries: int = 0  # pieces of work that had to be given out again
+    env_steps: int = 0  # that environments made, those of episodes that failed included
+    failures: Mapping[str, int] = field(default_factory=dict)  # of environments: died, timeout, raised, memory
 
     @property
     def steps_per_s(self) -> float:
@@ -64,8 +70,9 @@ class EpisodeResult:
 class EnvRunner:
     """Keeps environments, replay writers and the system's weights between calls; each is made when first needed.
 
-    An episode is fixed by the run's seed and its number, and the noise of the policy by the numbers asked for in one
-    call: the same call gives the same episodes on any runner.
+    An episode is fixed by the run's seed, its number and the policy, up to the numerics of batches: it is the same on
+    any runner, with any `runner.group`, beside any others, and when its environment failed and it is played again.
+    While one thread plays, another may read `steps`, `version` and `failures`.
     """
 
     def __init__(
@@ -83,13 +90,24 @@ class EnvRunner:
         self.index, self.env, self.config, self.run, self.seed = index, env, runner, run, seed
         self._replay, self._behaviour, self._system_config = replay, behaviour, system
         self._system: System | None = None
-        self._version = -1  # of the weights in `_system`
+        self.version = -1  # of the weights in `_system`
+        self._tally = Tally()
         self._envs: dict[EnvConfig, list[gymnasium.Env]] = {}
         self._writers: list[ReplayWriter] = []
 
     @cached_property
     def spec(self) -> EpisodeSpec:
         return episode_spec(self.env)
+
+    @property
+    def steps(self) -> int:
+        """That its environments have made so far, in all calls."""
+        return self._tally.steps
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Of its environments so far, by kind."""
+        return dict(self._tally.failures)
 
     def ping(self) -> str:
         return "pong"
@@ -101,36 +119,33 @@ class EnvRunner:
         if self._system is None:
             self._system = self._system_config.build(self.spec)
             cast(nn.Module, self._system).eval()
-        if weights.version != self._version:
+        if weights.version != self.version:
             weights.apply(cast(nn.Module, self._system))
-            self._version = weights.version
-        return self._version
+            self.version = weights.version
+        return self.version
 
     def collect(self, policy: PolicySpec, episodes: Sequence[int]) -> CollectStats:
         """Plays the episodes of these numbers and commits them to the replay.
 
         Raises BadInput without a replay, TryAgain if the replay is away.
         """
-        start = time.perf_counter()
-        width = min(len(episodes), self.config.envs_per_runner)
-        writers = self._take_writers(width)
+        start, steps, failures = time.perf_counter(), self.steps, self._tally.failures.copy()
+        writers = self._take_writers(min(len(episodes), self.config.envs_per_runner))
         before = sum(writer.acknowledged for writer in writers)
-        version = 0 if policy.name in SCRIPTED else self._version
+        version = 0 if policy.name in SCRIPTED else self.version
         seeds = [episode_seed(self.seed, number) for number in episodes]
 
         def store(number: int, record: Record) -> None:
             writers[number].add(record, source=policy.name, policy_version=version)
 
-        with self._discard_on_error():
-            envs = self._take_envs(self.env, width)
-            outcomes = rollout(envs, self._agent(policy), seeds, agent_seed(seeds), policy.mode, store)
-            for writer in writers:
-                writer.flush()
+        outcomes = self._play(self.env, policy, seeds, store, writers)
         return CollectStats(
             steps=sum(writer.acknowledged for writer in writers) - before,
             episodes=len(outcomes),
             returns=tuple(outcome.total_reward for outcome in outcomes),
             seconds=time.perf_counter() - start,
+            env_steps=self.steps - steps,
+            failures=dict(self._tally.failures - failures),
         )
 
     def evaluate(self, policy: PolicySpec, seeds: Sequence[int], keep_frames: int = 0) -> list[EpisodeResult]:
@@ -139,10 +154,7 @@ class EnvRunner:
         Frames of the first `keep_frames` are kept; a policy that looks at no pixels is stepped without rendering else.
         """
         config = self.env if needs_pixels(policy) else replace(self.env, pixels=False)
-        with self._discard_on_error():
-            envs = self._take_envs(config, min(len(seeds), self.config.envs_per_runner))
-            agent, noise = self._agent(policy), agent_seed(seeds)
-            outcomes = rollout(envs, agent, seeds, noise, policy.mode, keep_frames=keep_frames)
+        outcomes = self._play(config, policy, seeds, keep_frames=keep_frames)
         return [
             EpisodeResult(
                 seed=seed,
@@ -160,13 +172,41 @@ class EnvRunner:
         while self._writers:
             self._writers.pop().close()
 
-    def _agent(self, policy: PolicySpec) -> Agent:
-        return build(policy, self.env, self.spec, self._behaviour, self._system)
+    def _play(
+        self,
+        env: EnvConfig,
+        policy: PolicySpec,
+        seeds: Sequence[int],
+        sink: Sink | None = None,
+        writers: Sequence[ReplayWriter] = (),
+        keep_frames: int = 0,
+    ) -> list[Outcome]:
+        repair = Repair(make=partial(self._make, env), retries=self.config.env_retries)
+        with self._discard_on_error():
+            outcomes = rollout(
+                self._take_envs(env, min(len(seeds), self.config.envs_per_runner)),
+                build(policy, self.env, self.spec, self._behaviour, self._system),
+                seeds,
+                POLICY_NOISE,
+                policy.mode,
+                sink,
+                keep_frames,
+                group=self.config.group,
+                repair=repair,
+                tally=self._tally,
+            )
+            for writer in writers:
+                writer.flush()
+        return outcomes
 
     def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
+        """At least as many."""
         envs = self._envs.setdefault(config, [])
-        envs += [make(config, episode_seed(self.seed, number)) for number in range(len(envs), count)]
-        return envs[:count]
+        envs += [self._make(config, number) for number in range(len(envs), count)]
+        return envs
+
+    def _make(self, config: EnvConfig, number: int) -> gymnasium.Env:
+        return make(config, episode_seed(self.seed, number))
 
     def _take_writers(self, count: int) -> list[ReplayWriter]:
         if self._replay is None:
@@ -193,8 +233,3 @@ class EnvRunner:
 def episode_seed(seed: int, number: int) -> int:
     """The seed of the environment for the episode of that number in the run with that seed."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def agent_seed(seeds: Sequence[int]) -> int:
-    """The seed of the policy's noise for a batch of episodes: another stream than the environments'."""
-    return int(np.random.SeedSequence([*seeds, 1]).generate_state(1)[0])

@@ -7,12 +7,13 @@ space's own order. Reading a vector is total: the largest entry of a discrete pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from actors.envs.stepping import Reset, Step, halves
 from replay.errors import BadInput
 
 Read = Callable[[np.ndarray, np.ndarray], Any]  # takes (vector as given, vector scaled to the bounds)
@@ -53,17 +54,48 @@ class FlatAction(gymnasium.Wrapper):
         self.codec = ActionCodec(env.action_space)
         self.action_space = spaces.Box(-1.0, 1.0, (self.codec.dim,), np.float32)
 
-    def step(self, action: np.ndarray) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         native = self.codec.decode(action)
-        observation, reward, terminated, truncated, info = self.env.step(native)
+        return self._told(native, self.env.step(native))
+
+    def _told(self, native: Any, answer: Step) -> Step:
+        observation, reward, terminated, truncated, info = answer
         return observation, reward, terminated, truncated, {**info, "action": self.codec.encode(native)}
+
+
+class FlatHalves(FlatAction):
+    """The same around an environment that works elsewhere: it may be asked in halves too (actors/envs/stepping.py)."""
+
+    env: Any
+
+    def begin_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        self.env.begin_reset(seed=seed, options=options)
+
+    def finish_reset(self) -> Reset:
+        return self.env.finish_reset()
+
+    def begin_step(self, action: np.ndarray) -> None:
+        self._native = self.codec.decode(action)
+        self.env.begin_step(self._native)
+
+    def finish_step(self) -> Step:
+        return self._told(self._native, self.env.finish_step())
+
+    def fileno(self) -> int:
+        return self.env.fileno()
+
+    @property
+    def late(self) -> bool:
+        return self.env.late
 
 
 def flat(env: gymnasium.Env) -> gymnasium.Env:
     """`env` itself if its actions are vectors in [-1, 1] already, else in a FlatAction."""
     space = env.action_space
     is_flat = isinstance(space, spaces.Box) and space == spaces.Box(-1.0, 1.0, space.shape, np.float32)
-    return env if is_flat and len(space.shape or ()) == 1 else FlatAction(env)
+    if is_flat and len(space.shape or ()) == 1:
+        return env
+    return FlatHalves(env) if halves(env) else FlatAction(env)
 
 
 def native_action_space(env: gymnasium.Env) -> spaces.Space:

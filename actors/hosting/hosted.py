@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ class HostedEnv(gymnasium.Env):
 
     After any HostedEnvError the process is gone, with everything that it had started: make another HostedEnv. Errors of
     ours that the environment raises (BadInput, Missing) come as they are. To step several at once, call `begin_step`
-    on each, then `finish_step`; `fileno` is readable when the answer is there.
+    on each, then `finish_step`; `fileno` is readable when the answer is there. Deadlines run from the beginning.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (gymnasium's own attribute)
@@ -34,6 +35,7 @@ class HostedEnv(gymnasium.Env):
     def __init__(self, spec: GuestSpec, config: HostConfig) -> None:
         """Raises HostedEnvError, or what the environment's factory raises of ours; Missing without an interpreter."""
         self._spec, self.config = spec, config
+        self._asked_s, self._limit_s = time.monotonic(), config.start_s  # of the question that is to be answered
         try:
             self._process: GuestProcess | None = GuestProcess(spec, config.memory_bytes)
         except OSError as error:
@@ -41,9 +43,9 @@ class HostedEnv(gymnasium.Env):
                 f"The interpreter {spec.interpreter} of {spec.name} cannot be started: {error}.",
                 "Install it again: python -m distwm.envs install.",
             ) from error
-        (self.pid,) = self._hear("start", config.start_s)
+        (self.pid,) = self._hear("start")
         self._ask("make", spec.factory, dict(spec.arguments))
-        observation, action, attributes = self._hear("make", config.start_s)
+        observation, action, attributes = self._hear("make")
         shared = action_fields(action)
         self._slab, self._action = self._process.slabs(array_fields(observation), shared)
         self._shares_action = bool(shared)
@@ -63,13 +65,15 @@ class HostedEnv(gymnasium.Env):
         return self.finish_step()
 
     def begin_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        self._limit_s = self.config.reset_s
         self._ask("reset", seed, options)
 
     def finish_reset(self) -> tuple[dict, dict]:
-        (info,) = self._hear("reset", self.config.reset_s)
+        (info,) = self._hear("reset")
         return self._slab.read(), info
 
     def begin_step(self, action: Any) -> None:
+        self._limit_s = self.config.step_s
         if not self._shares_action:
             return self._ask("step", action)
         self._alive()
@@ -80,16 +84,26 @@ class HostedEnv(gymnasium.Env):
         self._ask("step")
 
     def finish_step(self) -> tuple[dict, float, bool, bool, dict]:
-        reward, terminated, truncated, info = self._hear("step", self.config.step_s)
+        reward, terminated, truncated, info = self._hear("step")
         return self._slab.read(), reward, terminated, truncated, info
 
     def fileno(self) -> int:
         """Of the socket on which the answer comes, for `select`."""
         return self._alive().channel.fileno()
 
+    @property
+    def late(self) -> bool:
+        """Whether a deadline of the question that was begun has passed: finishing it does not wait any more."""
+        try:
+            self._alive().check(self._asked_s, self._limit_s, self.config.heartbeat_s)
+        except (Gone, Late):
+            return True
+        return False
+
     def render(self) -> np.ndarray:  # type: ignore[override]
+        self._limit_s = self.config.step_s
         self._ask("render")
-        (frame,) = self._hear("render", self.config.step_s)
+        (frame,) = self._hear("render")
         return frame
 
     def close(self) -> None:
@@ -99,13 +113,14 @@ class HostedEnv(gymnasium.Env):
             return
         try:
             process.ask("close")
-            process.hear(self.config.close_s, self.config.close_s)
+            process.hear(self.config.close_s, self.config.close_s, time.monotonic())
             process.wait(self.config.close_s)
         except (Gone, Late, ValueError):
             pass  # it is ended all the same
         self._end(process)
 
     def _ask(self, name: str, *arguments: Any) -> None:
+        self._asked_s = time.monotonic()
         try:
             self._alive().ask(name, *arguments)
         except Gone:
@@ -119,10 +134,10 @@ class HostedEnv(gymnasium.Env):
             "Give what its action_space holds, and plain data as options.",
         )
 
-    def _hear(self, what: str, limit_s: float) -> list[Any]:
+    def _hear(self, what: str) -> list[Any]:
         """What the environment answers, after "ok"."""
         try:
-            kind, *found = self._alive().hear(limit_s, self.config.heartbeat_s)
+            kind, *found = self._alive().hear(self._limit_s, self.config.heartbeat_s, self._asked_s)
         except Late as error:
             raise self._failed("timeout", what, str(error)) from None
         except (Gone, ValueError) as error:

@@ -83,23 +83,22 @@ class GuestProcess:
         except OSError as error:
             raise Gone(str(error)) from error
 
-    def hear(self, limit_s: float, heartbeat_s: float) -> list[Any]:
-        """The answer. Raises Late after `limit_s`, or `heartbeat_s` after the last heartbeat; Gone at once when the
-        process is."""
-        deadline = time.monotonic() + limit_s
-
-        def waiting() -> None:
-            if self._guardian.poll() is not None:
-                raise Gone("the process has ended")
-            if time.monotonic() > deadline:
-                raise Late(f"no answer within {limit_s:g} s (its last heartbeat is {self._pulse.age():.1f} s old)")
-            if self._pulse.age() > heartbeat_s:
-                raise Late(f"no heartbeat for {heartbeat_s:g} s")
-
+    def hear(self, limit_s: float, heartbeat_s: float, asked_s: float) -> list[Any]:
+        """The answer to what was asked at `asked_s` (time.monotonic()). Raises as `check`."""
         try:
-            return self.channel.receive(waiting)
+            return self.channel.receive(lambda: self.check(asked_s, limit_s, heartbeat_s))
         except (EOFError, OSError) as error:
             raise Gone(str(error)) from error
+
+    def check(self, asked_s: float, limit_s: float, heartbeat_s: float) -> None:
+        """Raises Late from `limit_s` after the question on, or `heartbeat_s` after the last heartbeat; Gone when the
+        process is."""
+        if self._guardian.poll() is not None:
+            raise Gone("the process has ended")
+        if time.monotonic() > asked_s + limit_s:
+            raise Late(f"no answer within {limit_s:g} s (its last heartbeat is {self._pulse.age():.1f} s old)")
+        if self._pulse.age() > heartbeat_s:
+            raise Late(f"no heartbeat for {heartbeat_s:g} s")
 
     def slabs(self, observation: Any, action: Any) -> tuple[Slab, Slab]:
         """The shared memory of observations and of actions, from their fields."""

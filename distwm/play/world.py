@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from actors.envs.registry import make, spec_of
-from actors.rollout import Lane
+from actors.lane import Episode as Played
+from actors.lane import Lane
 from distwm.checkpoints import LEARNER, Checkpoints
 from distwm.config import RunConfig, load_saved
 from learners import checkpoint
@@ -50,12 +51,14 @@ class World:
     def context(self, seed: int, steps: int) -> Episode:
         """The first steps of a real episode under random actions."""
         rng = np.random.default_rng(seed)
-        lane = Lane(make(self.config.env, seed))
+        lane = Lane(0, make(self.config.env, seed))
         try:
-            lane.begin(0, seed, keep_frames=False)
+            lane.begin(Played(place=0, seed=seed))
+            lane.finish()
             records = [lane.record]
             while len(records) < steps and not lane.done:
                 lane.step(rng.uniform(-1, 1, self.actions).astype(np.float32))
+                lane.finish()
                 records.append(lane.record)
         finally:
             lane.env.close()

@@ -1,0 +1,119 @@
+"""One environment and the episode that it plays, as records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+
+from actors.envs.stepping import AtOnce, Halves, halves
+from replay.errors import BadInput
+
+Record = Mapping[str, np.ndarray]
+
+_FALSE, _TRUE = np.array(False), np.array(True)
+for _flag in (_FALSE, _TRUE):  # every record has these very ones
+    _flag.setflags(write=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an episode went."""
+
+    total_reward: float
+    length: int  # decisions
+    frames: np.ndarray | None  # (length + 1, H, W, 3) uint8, if they were to be kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """What is to be played."""
+
+    place: int  # among those that were asked for
+    seed: int
+    keep_frames: bool = False
+
+
+class Lane:
+    """Makes records as replay/schema.py aligns them. `begin` and `step` ask the environment, `finish` hears its answer
+    and makes the record."""
+
+    def __init__(self, number: int, env: gymnasium.Env) -> None:
+        self.number = number
+        self.take(env)
+        self.playing = False
+        self.asked = False  # and not heard yet
+        self.record: dict[str, np.ndarray] = {}
+
+    def take(self, env: gymnasium.Env) -> None:
+        """Another environment, for episodes that are yet to begin."""
+        assert env.action_space.shape is not None
+        self.env = env
+        self.elsewhere = halves(env)
+        self._asking: Halves | AtOnce = self.elsewhere or AtOnce(env)
+        self._zero = np.zeros(env.action_space.shape, np.float32)
+
+    @property
+    def is_first(self) -> bool:
+        return self.length == 0
+
+    @property
+    def done(self) -> bool:
+        return bool(self.record["is_last"])
+
+    def begin(self, episode: Episode) -> None:
+        """Also the same once more."""
+        self.episode = episode
+        self.total_reward, self.length = 0.0, 0
+        self._frames: list[np.ndarray] = []
+        self._action: np.ndarray | None = None
+        self._asking.begin_reset(seed=episode.seed)
+        self.asked = True
+
+    def step(self, action: np.ndarray) -> None:
+        self._action = action
+        self._asking.begin_step(action)
+        self.asked = True
+
+    def finish(self) -> None:
+        """Raises BadInput for a reward that is no number, and what the environment raises."""
+        self.asked = False
+        if self._action is None:
+            fields, _ = self._asking.finish_reset()
+            self._put(fields, self._zero, 0.0, (_TRUE, _FALSE, _FALSE))
+        else:
+            self._stepped(self._action)
+
+    def outcome(self) -> Outcome:
+        frames = np.stack(self._frames) if self.episode.keep_frames else None
+        return Outcome(total_reward=self.total_reward, length=self.length, frames=frames)
+
+    def _stepped(self, action: np.ndarray) -> None:
+        fields, reward, terminated, truncated, info = self._asking.finish_step()
+        self.length += 1
+        self.total_reward += float(reward)
+        if not math.isfinite(self.total_reward):
+            raise BadInput(
+                f"The environment's reward is {reward} at step {self.length} of the episode with seed "
+                f"{self.episode.seed}.",
+                "Mend the environment: rewards must be finite.",
+            )
+        taken = info.get("action", action)  # FlatAction says which action the vector stood for
+        last, terminal = _TRUE if terminated or truncated else _FALSE, _TRUE if terminated else _FALSE
+        self._put(fields, taken, float(reward), (_FALSE, last, terminal))
+
+    def _put(self, fields: Record, action: np.ndarray, reward: float, flags: tuple[np.ndarray, ...]) -> None:
+        is_first, is_last, is_terminal = flags
+        self.record = {
+            **fields,
+            "action": action,
+            "reward": np.array(reward, np.float32),
+            "is_first": is_first,
+            "is_last": is_last,
+            "is_terminal": is_terminal,
+        }
+        if self.episode.keep_frames:
+            self._frames.append(np.array(self.env.render()))
