@@ -5,17 +5,21 @@ Shapes: N critics, M of them drawn, B rows, Z numbers of a state, A of an action
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from learners.nn.mlp import Ensemble
+from learners.system import OptimConfig
 from replay.errors import BadInput
+
+OPTIM = OptimConfig(lr=3e-4, betas=(0.9, 0.999), weight_decay=0.0, warmup_steps=0, decay=0.0, clip_norm=20.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticsConfig:
+    optim: OptimConfig = field(default_factory=lambda: OPTIM, metadata={"flatten": True})
     members: int = 5
     drawn: int = 2  # critics of one estimate (Chen et al. 2021, arXiv 2101.05982)
     hidden: tuple[int, ...] = (512, 512)

@@ -7,7 +7,7 @@ dimensions, the first number of every dimension first. K codes of a latent dimen
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
@@ -17,11 +17,15 @@ from learners.dcmpc.classify import expected
 from learners.dcmpc.encodings import Encoding, EncodingName, make
 from learners.nn.fsq import Quantised
 from learners.nn.mlp import mlp
+from learners.system import OptimConfig
 from replay.errors import BadInput
+
+OPTIM = OptimConfig(lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01, warmup_steps=0, decay=0.0, clip_norm=20.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldConfig:
+    optim: OptimConfig = field(default_factory=lambda: OPTIM, metadata={"flatten": True})
     latent_dim: int = 512  # latent dimensions, each of which holds one code
     levels: tuple[int, ...] = (5, 3)  # of the channels of a code: 15 codes
     encoding: EncodingName = "fsq"  # "fsq" and "vq" are read as their codes, "onehot" as 15 numbers
@@ -83,7 +87,10 @@ class World(nn.Module):
 
     def reward_of(self, za: Tensor) -> Tensor:
         """The same of states and actions side by side, (..., Z + A)."""
-        out = self.rewards(za)[..., 0]
+        return self.bounded(self.rewards(za)[..., 0])
+
+    def bounded(self, out: Tensor) -> Tensor:
+        """Squashed into what rewards are known to lie in."""
         low, high = self.config.reward_low, self.config.reward_high
         return out if low == high else torch.tanh(out) * ((high - low) / 2) + (high + low) / 2
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from learners.nn.mish import mish
+
 
 class NormedLinear(nn.Linear):
     """Linear -> LayerNorm -> Mish."""
@@ -22,7 +24,7 @@ class NormedLinear(nn.Linear):
         self.norm = nn.LayerNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.mish(self.norm(super().forward(x)))
+        return mish(self.norm(super().forward(x)))
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -75,5 +77,5 @@ class _Layer(nn.Module):
             own = [p[members] for p in own]
         x = torch.baddbmm(own[1], x, own[0])
         if self.normed:
-            x = F.mish(torch.addcmul(own[3], F.layer_norm(x, x.shape[-1:]), own[2]))
+            x = mish(torch.addcmul(own[3], F.layer_norm(x, x.shape[-1:]), own[2]))
         return x
