@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.envs.registry import episode_spec
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Member
 from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
 from distwm.placement import Shares
@@ -54,11 +54,9 @@ class Crew:
         config = self.config
         return Fleet(
             replace(config.fleet, cpus_per_runner=self.share.runner_cpus),
-            env=config.env,
+            [Member(env=config.env, run=self.run, runners=config.fleet.runners, behaviour=config.behaviour)],
             runner=config.runner,
             replay=config.replay,
-            run=self.run,
-            behaviour=config.behaviour,
             system=config.system,
             seed=config.seed,
         )

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import ray
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, episode_spec
-from actors.fleet import Fleet, FleetConfig
+from actors.fleet import Fleet, FleetConfig, Member
 from actors.policies import PolicySpec
 from actors.runner import EnvRunner, RunnerConfig, episode_seed
 from replay.config import ReplayConfig
@@ -29,14 +28,14 @@ def fleet(cluster: None, replay: ReplayConfig, run: str) -> Iterator[MakeFleet]:
 
     def make(task: str, width: int = 2, **options) -> Fleet:
         settings = {"runners": 2, "call_timeout_s": 60.0, "restart_timeout_s": 60.0} | options
+        config = FleetConfig(**settings)
+        env = EnvConfig(task=task, image_size=4, render_size=8)
         made.append(
             Fleet(
-                FleetConfig(**settings),
-                env=EnvConfig(task=task, image_size=4, render_size=8),
+                config,
+                [Member(env=env, run=run, runners=config.runners)],
                 runner=RunnerConfig(envs_per_runner=width),
                 replay=replay,
-                run=run,
-                behaviour=BehaviourConfig(),
                 system=None,
                 seed=7,
             )
@@ -70,11 +69,11 @@ def process(runner: int, fleet: Fleet) -> int:
     """Its process id, once it is up."""
     deadline = time.monotonic() + 60
     while True:
-        try:
-            return ray.get(fleet._actors[runner].apply.remote(lambda _: os.getpid()), timeout=60)
-        except ray.exceptions.ActorUnavailableError:
-            assert time.monotonic() < deadline, "the runner did not come back"
-            time.sleep(0.2)
+        fleet.poll(0.1)
+        found = fleet.status()[runner]
+        if found.state in ("idle", "busy"):
+            return found.pid
+        assert time.monotonic() < deadline, f"the runner did not come back: {found}"
 
 
 def test_delivers_every_episode_once_and_in_order(fleet: MakeFleet, replay: ReplayConfig, run: str) -> None:
@@ -111,7 +110,9 @@ def test_a_runner_killed_at_work_costs_no_episode(fleet: MakeFleet, replay: Repl
 
 
 def test_crashing_simulators_are_tried_again(fleet: MakeFleet, replay: ReplayConfig, run: str) -> None:
-    stats = fleet("faulty/crash@0.01", max_retries=20).collect(RANDOM, range(12), None)
+    stats = fleet("faulty/crash@0.01", max_retries=20, quarantine_after=20, backoff_s=0.05).collect(
+        RANDOM, range(12), None
+    )
     assert set(whole_episodes(replay, run, "faulty/crash@0.01")) == set(seeds(12))
     assert stats.episodes == 12
 

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import data_equivalence
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, info_of, make
-from actors.fleet import Fleet, FleetConfig
+from actors.fleet import Fleet, FleetConfig, Member
 from actors.hosting.config import HostConfig
 from actors.hosting.errors import HostedEnvError
 from actors.hosting.hosted import HostedEnv
@@ -93,12 +93,10 @@ def test_a_runner_whose_environments_cannot_be_made_or_hang(run: str) -> None:
 
 def collected(task: str, episodes: int, replay: ReplayConfig, run: str, **settings) -> CollectStats:
     fleet = Fleet(
-        FleetConfig(runners=2, **settings),
-        env=env_of(task),
+        FleetConfig(quarantine_after=100, backoff_s=0.05, **settings),
+        [Member(env=env_of(task), run=run, runners=2)],
         runner=RunnerConfig(envs_per_runner=1),
         replay=replay,
-        run=run,
-        behaviour=BehaviourConfig(),
         system=None,
         seed=7,
     )

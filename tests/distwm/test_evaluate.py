@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import ray
 
-from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig
-from actors.fleet import Fleet, FleetConfig
+from actors.fleet import Fleet, FleetConfig, Member
 from actors.runner import RunnerConfig
 from distwm.evaluate import EvaluateConfig, evaluate, policy_spec
 from distwm.returns import by_policy, differences, returns_table
@@ -17,13 +16,12 @@ from distwm.returns import by_policy, differences, returns_table
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    env = EnvConfig(task="dmc/point_mass_easy", image_size=32, render_size=32, action_repeat=8, time_limit_s=0.8)
     fleet = Fleet(
-        FleetConfig(runners=1),
-        env=EnvConfig(task="dmc/point_mass_easy", image_size=32, render_size=32, action_repeat=8, time_limit_s=0.8),
+        FleetConfig(),
+        [Member(env=env, run="evaluate")],
         runner=RunnerConfig(envs_per_runner=2),
         replay=None,
-        run="evaluate",
-        behaviour=BehaviourConfig(),
         system=None,
         seed=0,
     )

@@ -1,0 +1,48 @@
+"""Whether a runner gets on: its counter of steps, as it reports it, against the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from actors.fleet.actor import Progress
+
+WINDOW_S = 30.0  # that a rate looks back
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Of one life of a runner. Times are time.monotonic()."""
+
+    newest: Progress | None = None  # None: it has not answered yet
+    moved_s: float = 0.0  # when the counter was last seen to move, or work began
+    stepped: bool = False  # whether it has moved at all
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, progress: Progress, now: float) -> None:
+        """Takes an answer."""
+        if self.newest is not None and progress.steps != self.newest.steps:
+            self.moved_s, self.stepped = now, True
+        self.newest = progress
+        self._seen.append((now, progress.steps))
+        while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_S:
+            self._seen.popleft()
+
+    def begin(self, now: float) -> None:
+        """It has got work: from now on the counter must move."""
+        self.moved_s = now
+
+    def still_s(self, now: float) -> float:
+        """For how long the counter has not moved."""
+        return now - self.moved_s
+
+    def overlook(self, seconds: float) -> None:
+        """Nobody looked for so long: that time does not count."""
+        self.moved_s += seconds
+
+    def steps_per_s(self, now: float) -> float:
+        """Over the last half minute."""
+        if len(self._seen) < 2 or now - self._seen[-1][0] > WINDOW_S:
+            return 0.0
+        (begin_s, begin), (end_s, end) = self._seen[0], self._seen[-1]
+        return (end - begin) / max(end_s - begin_s, 1e-9)

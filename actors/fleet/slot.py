@@ -1,0 +1,103 @@
+"""A runner's place in the fleet: which process is in it now, what that does, and how it went so far."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from actors.fleet.config import Member
+from actors.fleet.pulse import Pulse
+from actors.fleet.work import REASONS, Reason, RunnerStatus, State, Work
+
+FOREVER = float("inf")
+
+
+@dataclass(slots=True)
+class Job:
+    """A work on its way through the fleet."""
+
+    work: Work
+    owner: int  # which call waits for it; 0: `poll`
+    place: int = 0  # among the owner's
+    failures: int = 0
+    last_runner: int = -1  # index of who failed it last
+    begun_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a runner has done in all its lives."""
+
+    steps: int = 0
+    episodes: int = 0
+    restarts: int = 0
+    failures: Counter[Reason] = field(default_factory=Counter)
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.steps, self.episodes = self.steps + other.steps, self.episodes + other.episodes
+        self.restarts += other.restarts
+        self.failures.update(other.failures)
+        return self
+
+
+@dataclass(slots=True)
+class Slot:
+    """One of a member's runners. Only the supervisor changes it."""
+
+    index: int
+    place: int  # of the member
+    member: Member
+    reserved: bool  # whether its CPUs are set aside in the run's placement group
+    state: State = "waiting"
+    due_s: float = 0.0  # when it is started (waiting) or tried (quarantined) again, or must be gone (retiring)
+    actor: int = -1  # number of its process in the pool; -1: none
+    lives: int = 0  # processes so far
+    job: Job | None = None
+    retired: bool = False  # no more work
+    in_a_row: int = 0  # failures since the last success
+    last_error: str = ""
+    failed_s: float = 0.0  # when that was
+    tally: Tally = field(default_factory=Tally)
+    pulse: Pulse = field(default_factory=Pulse)
+    stale_s: float = 0.0  # since when a newer version than its own is known; 0: it has the newest
+
+    @property
+    def up(self) -> bool:
+        return self.state in ("idle", "busy")
+
+    def stall_limit_s(self, configured: float) -> float:
+        """How long its counter may stand still at work: a reset may take as long as it is allowed to, and before the
+        first step environments are made."""
+        host = self.member.env.host
+        limit = max(configured, host.reset_s)
+        return limit if self.pulse.stepped else limit + host.start_s
+
+    def status(self, newest: int) -> RunnerStatus:
+        """`newest`: the newest version of weights that the fleet knows."""
+        now, progress = time.monotonic(), self.pulse.newest
+        version = progress.version if progress else -1
+        return RunnerStatus(
+            index=self.index,
+            member=self.place,
+            task=self.member.env.task,
+            state=self.state,
+            doing=self._doing(),
+            steps=self.tally.steps,
+            episodes=self.tally.episodes,
+            steps_per_s=self.pulse.steps_per_s(now),
+            version=version,
+            lag=max(0, newest - version) if version >= 0 else 0,
+            lag_s=now - self.stale_s if self.stale_s else 0.0,
+            restarts=self.tally.restarts,
+            failures={reason: self.tally.failures[reason] for reason in REASONS if self.tally.failures[reason]},
+            last_error=self.last_error,
+            again_s=max(0.0, self.due_s - now) if self.state in ("waiting", "quarantined") else 0.0,
+            pid=progress.pid if progress else 0,
+            node=progress.node if progress else "",
+        )
+
+    def _doing(self) -> str:
+        if self.job is not None:
+            return str(self.job.work)
+        return "waits for Ray to start it" if self.state == "starting" else ""
