@@ -16,13 +16,16 @@ class EvaluateConfig:
 
     episodes: int = 100  # of each policy, from the same start states
     policies: tuple[str, ...] = ("random", "behaviour", "bc", "bc:mode", "policy", "policy:mode", "control")
+    subject: str = "policy"  # whom the report is about
+    reference: str = "bc"  # whom it is measured against
+    control: str = "control"  # trained so that no gain may come of it; empty: there is none
     seed: int = 1000  # episode k starts as seed + k says, whoever acts
     videos: int = 2  # episodes of each policy that are filmed
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.videos < 0 or self.seed < 0:
             raise ValueError("evaluate needs episodes from 1, videos and seed from 0")
-        for text in self.policies:
+        for text in (*self.policies, self.subject, self.reference, *filter(None, [self.control])):
             policy_spec(text)
         if len({*self.policies}) < len(self.policies):
             raise ValueError("a policy is evaluated once: name each in evaluate.policies only once")

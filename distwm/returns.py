@@ -1,4 +1,4 @@
-"""What every policy earned, and what it gained over behaviour cloning on the same start states."""
+"""What every policy earned, and what it gained over the reference on the same start states."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from distwm.contest import Player
 from distwm.statistics import Interval, t_interval
-
-REFERENCE = "bc"  # gains are over this policy
 
 Episodes = Mapping[int, float]  # return by start state
 
@@ -22,10 +21,10 @@ class Row:
     policy: str
     mode: str
     returns: Interval
-    gain: Interval | None  # over REFERENCE in the same readout; None for itself, or where it did not play
+    gain: Interval | None  # over the reference; None for itself, or where it did not play
 
 
-def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], Episodes]:
+def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, Episodes]:
     """Rows of results/returns.json -> returns by start state, by (policy, mode), of the last round that was played."""
     rows = list(rows)
     last = max((row.get("round", 0) for row in rows), default=0)
@@ -36,22 +35,27 @@ def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], Epi
     return out
 
 
-def returns_table(played: Mapping[tuple[str, str], Episodes]) -> list[Row]:
-    """One row for each policy and readout, in the order in which they played."""
+def returns_table(played: Mapping[Player, Episodes], reference: Player) -> list[Row]:
+    """One row for each policy and readout, in the order in which they played. Gains are over the reference in the same
+    readout, or in its own where it did not play in that."""
     return [
-        Row(policy=name, mode=mode, returns=t_interval([*episodes.values()]), gain=_gain(played, name, mode))
+        Row(
+            policy=name,
+            mode=mode,
+            returns=t_interval([*episodes.values()]),
+            gain=_gain(played, (name, mode), reference),
+        )
         for (name, mode), episodes in played.items()
     ]
 
 
-def differences(
-    played: Mapping[tuple[str, str], Episodes], ours: tuple[str, str], theirs: tuple[str, str]
-) -> np.ndarray:
+def differences(played: Mapping[Player, Episodes], ours: Player, theirs: Player) -> np.ndarray:
     """Return of `ours` minus that of `theirs`, for every start state that both met. Empty if one did not play."""
     a, b = played.get(ours, {}), played.get(theirs, {})
     return np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
 
 
-def _gain(played: Mapping[tuple[str, str], Episodes], name: str, mode: str) -> Interval | None:
-    d = differences(played, (name, mode), (REFERENCE, mode))
-    return None if name == REFERENCE or not len(d) else t_interval(d)
+def _gain(played: Mapping[Player, Episodes], ours: Player, reference: Player) -> Interval | None:
+    theirs = (reference[0], ours[1])
+    d = differences(played, ours, theirs if theirs in played else reference)
+    return None if ours[0] == reference[0] or not len(d) else t_interval(d)

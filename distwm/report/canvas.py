@@ -20,6 +20,8 @@ POLICY_COLOURS: Mapping[str, str] = {
     "behaviour": SAND,
     "bc": SAGE,
     "policy": BLUE,
+    "mppi": SAND,
+    "sac": SAGE,
     "control": CORAL,
 }
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from distwm.contest import Player
 from distwm.report.canvas import BLUE, CORAL, FAINT, INK, POLICY_COLOURS, QUIET, SAGE, SLATE, blank, quiet
 from distwm.report.inputs import Arrays, RunFindings
 from distwm.report.labels import label_of
@@ -25,7 +26,7 @@ DREAMS = (
 BOOKKEEPING = {"lr", "updates_per_s", "data_wait", "skipped", "wall_s", "step", "round", "slice", "loss"}
 
 
-def returns(rows: Sequence[Row], played: Mapping[tuple[str, str], Episodes]) -> Figure | None:
+def returns(rows: Sequence[Row], played: Mapping[Player, Episodes], reference: Player) -> Figure | None:
     """Every episode as a faint dot, the mean with its interval over them; hollow: the most likely actions."""
     if not rows:
         return None
@@ -38,16 +39,16 @@ def returns(rows: Sequence[Row], played: Mapping[tuple[str, str], Episodes]) -> 
         spread = rng.uniform(-0.2, 0.2, len(episodes))
         ax.scatter(episodes, place + spread, s=7, color=colour, alpha=0.18, linewidth=0)
         _dot(ax, row.returns, place, colour, hollow=row.mode == "mode")
-    reference = next((row for row in rows if (row.policy, row.mode) == ("bc", "sample")), None)
-    if reference:
-        ax.axvline(reference.returns.mean, color=SAGE, linewidth=1, dashes=(4, 3), zorder=0)
+    bar = next((row for row in rows if (row.policy, row.mode) == reference), None)
+    if bar:
+        ax.axvline(bar.returns.mean, color=POLICY_COLOURS.get(bar.policy, INK), linewidth=1, dashes=(4, 3), zorder=0)
     _rows(ax, [label_of(row.policy, row.mode).replace(", ", "\n") for row in rows])
     ax.set_xlabel("return of an episode")
     return figure
 
 
-def gains(named: Sequence[tuple[str, Interval, str]]) -> Figure | None:
-    """Intervals of gains over behaviour cloning: (label, interval, colour) each, above one another, zero marked."""
+def gains(named: Sequence[tuple[str, Interval, str]], reference: str) -> Figure | None:
+    """Intervals of gains over the reference: (label, interval, colour) each, above one another, zero marked."""
     if not named:
         return None
     figure = blank(5.6, 0.6 + 0.5 * len(named))
@@ -56,7 +57,7 @@ def gains(named: Sequence[tuple[str, Interval, str]]) -> Figure | None:
     for place, (_, interval, colour) in enumerate(named):
         _dot(ax, interval, place, colour, sign=True)
     _rows(ax, [name for name, _, _ in named])
-    ax.set_xlabel("gain over behaviour cloning on the same start states")
+    ax.set_xlabel(f"gain over {reference} on the same start states")
     return figure
 
 

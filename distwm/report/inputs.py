@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import yaml
 
+from distwm.contest import Contest
 from distwm.returns import Episodes, by_policy
 from replay.errors import BadInput
 
@@ -35,6 +36,10 @@ class RunFindings:
     @property
     def task(self) -> str:
         return str(self.config.get("env", {}).get("task", "unknown task"))
+
+    @property
+    def contest(self) -> Contest:
+        return Contest.of(self.config)
 
     @property
     def seed(self) -> int:

@@ -9,7 +9,9 @@ POLICIES: Mapping[str, str] = {
     "random": "random",
     "behaviour": "behaviour data",
     "bc": "behaviour cloning",
-    "policy": "imagination",
+    "policy": "policy",
+    "mppi": "MPPI planner",
+    "sac": "SAC",
     "control": "control, signs shuffled",
 }
 READOUTS: Mapping[str, str] = {"sample": "sampled", "mode": "most likely action"}

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from distwm.contest import Player
 from distwm.overrides import flatten
 from distwm.report import figures, page
 from distwm.report.canvas import INK, POLICY_COLOURS, style
 from distwm.report.command import command_of
 from distwm.report.inputs import RunFindings, read_run
-from distwm.report.labels import describe, name_of
+from distwm.report.labels import describe, label_of
 from distwm.report.numerals import duration, mean_and_ends, number
 from distwm.report.page import Cell
-from distwm.report.verdict import BC, COMPARED, CONTROL, POLICY, verdict_of_study
+from distwm.report.verdict import verdict_of_study
 from distwm.report.write import draw, dream_card, gain_cell
 from distwm.returns import differences
 from distwm.rundir import differences as other_settings
@@ -63,11 +64,13 @@ def _page(runs: list[RunFindings], folder: Path) -> str:
         page.pair(
             dream_card(first),
             page.card(
-                "Gain over behaviour cloning", "By training seed, and over all.", draw(folder, "gains", _gains(runs))
+                f"Gain over {label_of(*first.contest.reference)}",
+                "By training seed, and over all.",
+                draw(folder, "gains", _gains(runs)),
             ),
         ),
         page.card("Over all seeds", pooled, _over_all(runs)),
-        page.card("Seed by seed", "Sampled actions; 95% t intervals over paired episodes.", _by_seed(runs, folder)),
+        page.card("Seed by seed", "95% t intervals over paired episodes.", _by_seed(runs, folder)),
         page.card("Gates", "Held-out figures of every seed; red where the gate was missed.", _gates(runs)),
         page.details("The command of the first seed", page.code(command_of(first.root / "config.yaml"))),
         page.details("The configuration of the first seed", page.code(first.config_text)),
@@ -78,32 +81,33 @@ def _page(runs: list[RunFindings], folder: Path) -> str:
     return page.page(title, f"{kicker} · training seeds {seeds}", verdict_of_study(runs), body)
 
 
-def _all_gains(runs: list[RunFindings], ours: tuple[str, str], theirs: tuple[str, str]) -> dict[int, np.ndarray]:
+def _all_gains(runs: list[RunFindings], ours: Player, theirs: Player) -> dict[int, np.ndarray]:
     """Paired differences by training seed, where both have played."""
     found = {run.seed: differences(run.played, ours, theirs) for run in runs}
     return {seed: gains for seed, gains in found.items() if len(gains)}
 
 
 def _gains(runs: list[RunFindings]) -> Figure | None:
-    named: list[tuple[str, Interval, str]] = []
-    for ours, name in ((POLICY, "imagination"), (CONTROL, "control")):
-        gains = _all_gains(runs, ours, BC)
-        named += [(f"{name}, seed {seed}", t_interval(g), POLICY_COLOURS[ours[0]]) for seed, g in gains.items()]
+    contest, named = runs[0].contest, list[tuple[str, Interval, str]]()
+    for ours in filter(None, (contest.subject, contest.control)):
+        gains, name = _all_gains(runs, ours, contest.reference), label_of(*ours)
+        colour = POLICY_COLOURS.get(ours[0], INK)
+        named += [(f"{name}, seed {seed}", t_interval(g), colour) for seed, g in gains.items()]
         if len(gains) > 1:
             named.append((f"{name}, all seeds", hierarchical_gain([*gains.values()]), INK))
-    return figures.gains(named)
+    return figures.gains(named, label_of(*contest.reference))
 
 
 def _over_all(runs: list[RunFindings]) -> str:
     rows = []
-    for ours, theirs, name in COMPARED:
+    for ours, theirs in runs[0].contest.pairs:
         gains = [*_all_gains(runs, ours, theirs).values()]
         if len(gains) > 1:
             pooled, over = hierarchical_gain(gains), over_seeds(gains)
             wins = sum(float(g.mean()) > 0 for g in gains)
             rows.append(
                 (
-                    Cell(name),
+                    Cell(f"{label_of(*ours)} over {label_of(*theirs)}"),
                     gain_cell(pooled),
                     Cell(mean_and_ends(over)[1]),
                     Cell(f"{wins} of {len(gains)}"),
@@ -114,11 +118,12 @@ def _over_all(runs: list[RunFindings]) -> str:
 
 
 def _by_seed(runs: list[RunFindings], folder: Path) -> str:
-    names = ("random", "behaviour", "bc", "policy", "control")
+    contest = runs[0].contest
+    players = [*dict.fromkeys(player for run in runs for player in run.played if player in contest.players)]
     rows = []
     for run in runs:
-        means = [t_interval([*e.values()]) if (e := run.played.get((name, "sample"))) else None for name in names]
-        gains = differences(run.played, POLICY, BC)
+        means = [t_interval([*e.values()]) if (e := run.played.get(player)) else None for player in players]
+        gains = differences(run.played, contest.subject, contest.reference)
         page_of_run = run.root / "report" / "index.html"
         rows.append(
             (
@@ -128,7 +133,8 @@ def _by_seed(runs: list[RunFindings], folder: Path) -> str:
                 Cell(duration(sum(run.wall_s().values()))),
             )
         )
-    return page.table(("seed", *(name_of(n) for n in names), "gain of imagination", "wall time"), rows)
+    headers = ("seed", *(label_of(*p) for p in players), f"gain of the {label_of(*contest.subject)}", "wall time")
+    return page.table(headers, rows)
 
 
 def _gates(runs: list[RunFindings]) -> str:

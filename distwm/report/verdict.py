@@ -8,24 +8,16 @@ from typing import Literal
 
 import numpy as np
 
+from distwm.contest import Contest, Player
 from distwm.report.inputs import RunFindings
+from distwm.report.labels import label_of
 from distwm.report.numerals import gain_text, number
 from distwm.returns import Episodes, differences
 from distwm.statistics import Interval, hierarchical_gain, over_seeds, t_interval
 
 Tone = Literal["good", "open", "bad"]
-Played = Mapping[tuple[str, str], Episodes]
+Played = Mapping[Player, Episodes]
 
-POLICY, BC, CONTROL = ("policy", "sample"), ("bc", "sample"), ("control", "sample")  # the readout fixed in advance
-# What is compared: ours, theirs, and how it is called.
-COMPARED = (
-    (POLICY, BC, "imagination over behaviour cloning"),
-    (("policy", "mode"), ("bc", "mode"), "the same, most likely actions"),
-    (CONTROL, BC, "control over behaviour cloning"),
-    (POLICY, CONTROL, "imagination over the control"),
-    (POLICY, ("behaviour", "sample"), "imagination over the behaviour data"),
-    (POLICY, ("random", "sample"), "imagination over random"),
-)
 WEAK_BAR = 0.8  # behaviour cloning below this share of the behaviour's mean return is a weak bar
 
 
@@ -48,49 +40,53 @@ class Verdict:
 
 def verdict_of_run(run: RunFindings) -> Verdict:
     """One training seed is called one training seed."""
-    gain = _gain(run.played, POLICY, BC)
+    contest = run.contest
+    gain = _gain(run.played, contest.subject, contest.reference)
     gates = gate_notes(run)
     if gain is None:
         stages = run.stages()
         if run.played:
-            headline = f"{len(run.played)} policies evaluated; there is no behaviour cloning to compare with."
+            headline = (
+                f"{len(run.played)} policies evaluated; there is no {label_of(*contest.reference)} to compare with."
+            )
         else:
             headline = f"Not evaluated yet; the last stage begun is {stages[-1]}." if stages else "Nothing done yet."
         return Verdict(headline, "open", gates)
     single = Note(
         "One training seed: the interval speaks of new episodes of these policies, not of training them again.", "open"
     )
-    control = _gain(run.played, CONTROL, BC)
-    headline, tone = _headline(gain, control, f"{gain.count} paired episodes")
-    notes = (*control_notes(control, _gain(run.played, POLICY, CONTROL)), *bar_notes(run.played), *gates, single)
+    control, against = _controls(run)
+    headline, tone = _headline(contest, gain, control, f"{gain.count} paired episodes")
+    notes = (*control_notes(contest, control, against), *bar_notes(contest, run.played), *gates, single)
     return Verdict(headline, tone, notes)
 
 
 def verdict_of_study(runs: list[RunFindings]) -> Verdict:
     """Over training seeds. The claim reaches further the more intervals exclude zero."""
-    evaluated = [run for run in runs if len(differences(run.played, POLICY, BC))]
+    contest = runs[0].contest
+    evaluated = [run for run in runs if len(differences(run.played, contest.subject, contest.reference))]
     if len(evaluated) < 2:
         return Verdict(f"{len(evaluated)} of {len(runs)} training seeds evaluated: too few for a verdict.", "open", ())
-    gains = [differences(run.played, POLICY, BC) for run in evaluated]
+    gains = [differences(run.played, contest.subject, contest.reference) for run in evaluated]
     pooled, over = hierarchical_gain(gains), over_seeds(gains)
-    controls = [d for run in evaluated if len(d := differences(run.played, CONTROL, BC))]
-    control = hierarchical_gain(controls) if len(controls) > 1 else None
+    control, against = (_over_runs(evaluated, *pair) for pair in _control_pairs(contest))
     counts = f"{len(gains)} training seeds of {_counts(gains)} paired episodes"
-    headline, tone = _headline(pooled, control, counts if over.above_zero else f"these {counts}")
-    against = [d for run in evaluated if len(d := differences(run.played, POLICY, CONTROL))]
+    headline, tone = _headline(contest, pooled, control, counts if over.above_zero else f"these {counts}")
     notes = [_reach(pooled, over, len(gains)), *_missing(len(evaluated), len(runs))]
-    notes += control_notes(control, hierarchical_gain(against) if len(against) > 1 else None)
+    notes += control_notes(contest, control, against)
     notes += [
         Note(f"Seed {run.seed}: {note.text}", note.tone)
         for run in evaluated
-        for note in (*bar_notes(run.played), *gate_notes(run))
+        for note in (*bar_notes(contest, run.played), *gate_notes(run))
         if note.tone == "bad"
     ]
     return Verdict(headline, tone, tuple(notes))
 
 
-def control_notes(control: Interval | None, against: Interval | None) -> tuple[Note, ...]:
-    """The control is trained like the policy, but with shuffled advantage signs: no gain may come of it."""
+def control_notes(contest: Contest, control: Interval | None, against: Interval | None) -> tuple[Note, ...]:
+    """The control is trained like the subject, but with shuffled advantage signs: no gain may come of it."""
+    if contest.control is None:
+        return ()
     if control is None:
         return (Note("No control with shuffled advantage signs was evaluated.", "open"),)
     if control.above_zero:
@@ -101,13 +97,13 @@ def control_notes(control: Interval | None, against: Interval | None) -> tuple[N
         return (first,)
     tone: Tone = "good" if against.above_zero else "bad" if against.below_zero else "open"
     word = {"good": "is above", "bad": "is below", "open": "cannot be told from"}[tone]
-    return first, Note(f"Imagination {word} that control: {gain_text(against)}.", tone)
+    return first, Note(f"The {label_of(*contest.subject)} {word} that control: {gain_text(against)}.", tone)
 
 
-def bar_notes(played: Played) -> tuple[Note, ...]:
+def bar_notes(contest: Contest, played: Played) -> tuple[Note, ...]:
     """Whether behaviour cloning is a fair bar: near the mean of the data that it clones."""
-    bc, data = played.get(BC), played.get(("behaviour", "sample"))
-    if not bc or not data:
+    bc, data = played.get(contest.reference), played.get(contest.data)
+    if contest.reference[0] != "bc" or not bc or not data:
         return ()
     cloned, shown = float(np.mean([*bc.values()])), float(np.mean([*data.values()]))
     fair = cloned >= shown - (1 - WEAK_BAR) * abs(shown)
@@ -125,15 +121,31 @@ def gate_notes(run: RunFindings) -> tuple[Note, ...]:
     return (Note(f"{len(missed)} of {len(verdicts)} gates missed: {', '.join(missed)}.", "bad"),)
 
 
-def _headline(gain: Interval, control: Interval | None, over: str) -> tuple[str, Tone]:
+def _headline(contest: Contest, gain: Interval, control: Interval | None, over: str) -> tuple[str, Tone]:
     figures = f"{gain_text(gain)} over {over}"
+    ours, theirs = label_of(*contest.subject), label_of(*contest.reference)
     if gain.above_zero and control is not None and control.above_zero:
-        return f"Imagination beats behaviour cloning, but so does the control: {figures}", "open"
+        return f"The {ours} beats {theirs}, but so does the control: {figures}", "open"
     if gain.above_zero:
-        return f"Imagination beats behaviour cloning: {figures}", "good"
+        return f"The {ours} beats {theirs}: {figures}", "good"
     if gain.below_zero:
-        return f"Imagination falls behind behaviour cloning: {figures}", "bad"
-    return f"No gain over behaviour cloning shown: {figures}", "open"
+        return f"The {ours} falls behind {theirs}: {figures}", "bad"
+    return f"No gain over {theirs} shown: {figures}", "open"
+
+
+def _controls(run: RunFindings) -> list[Interval | None]:
+    """The control over the reference, and the subject over the control."""
+    return [_gain(run.played, *pair) for pair in _control_pairs(run.contest)]
+
+
+def _control_pairs(contest: Contest) -> list[tuple[Player, Player]]:
+    control = contest.control or ("", "")
+    return [(control, contest.reference), (contest.subject, control)]
+
+
+def _over_runs(runs: list[RunFindings], ours: Player, theirs: Player) -> Interval | None:
+    found = [d for run in runs if len(d := differences(run.played, ours, theirs))]
+    return hierarchical_gain(found) if len(found) > 1 else None
 
 
 def _reach(pooled: Interval, over: Interval, seeds: int) -> Note:
@@ -152,6 +164,6 @@ def _counts(gains: list[np.ndarray]) -> str:
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
 
-def _gain(played: Played, ours: tuple[str, str], theirs: tuple[str, str]) -> Interval | None:
+def _gain(played: Played, ours: Player, theirs: Player) -> Interval | None:
     d = differences(played, ours, theirs)
     return t_interval(d) if len(d) else None

@@ -14,7 +14,7 @@ from distwm.report.inputs import RunFindings, read_run
 from distwm.report.labels import describe, label_of, name_of
 from distwm.report.numerals import chance, duration, mean_and_ends, number
 from distwm.report.page import Cell
-from distwm.report.verdict import COMPARED, verdict_of_run
+from distwm.report.verdict import verdict_of_run
 from distwm.returns import Row, differences, returns_table
 from distwm.rundir import write_atomically
 from distwm.statistics import Interval, bootstrap_interval, sign_flip_p, t_interval, wilson_interval
@@ -51,11 +51,11 @@ def draw(folder: Path, name: str, figure: Figure | None) -> str:
 
 
 def _page(run: RunFindings, draw: Draw) -> str:
-    rows = returns_table(run.played)
+    rows = returns_table(run.played, run.contest.reference)
     body = [
         page.tiles(_tiles(run, rows)),
         page.pair(dream_card(run), _returns(run, rows, draw)),
-        _table_of_returns(rows),
+        _table_of_returns(run, rows),
         _comparisons(run),
         _world_model(run, draw),
         page.card(
@@ -77,10 +77,11 @@ def _page(run: RunFindings, draw: Draw) -> str:
 def _tiles(run: RunFindings, rows: list[Row]) -> list[tuple[str, str]]:
     by_name = {(row.policy, row.mode): row for row in rows}
     found: list[tuple[str, str]] = []
-    if (row := by_name.get(("policy", "sample"))) and row.gain:
+    subject, reference = run.contest.subject, run.contest.reference
+    if (row := by_name.get(subject)) and row.gain:
         gain, ends = mean_and_ends(row.gain, sign=True)
-        found.append((gain, f"gain over behaviour cloning {ends}"))
-        found.append((number(row.returns.mean), "return of the imagination policy"))
+        found.append((gain, f"gain over {label_of(*reference)} {ends}"))
+        found.append((number(row.returns.mean), f"return of the {label_of(*subject)}"))
     for stage, metric in (
         ("dynamics", "action_use_h4"),
         ("tokenizer", "probe_r2"),
@@ -109,10 +110,14 @@ def dream_card(run: RunFindings) -> str:
 
 def _returns(run: RunFindings, rows: list[Row], draw: Draw) -> str:
     text = "Means with 95% intervals over episodes; each faint dot is one episode, all from the same start states."
-    return page.card("Returns in the real environment", text, draw("returns", figures.returns(rows, run.played)))
+    return page.card(
+        "Returns in the real environment",
+        text,
+        draw("returns", figures.returns(rows, run.played, run.contest.reference)),
+    )
 
 
-def _table_of_returns(rows: list[Row]) -> str:
+def _table_of_returns(run: RunFindings, rows: list[Row]) -> str:
     lines = [
         (
             Cell(name_of(row.policy)),
@@ -123,20 +128,20 @@ def _table_of_returns(rows: list[Row]) -> str:
         )
         for row in rows
     ]
-    headers = ("policy", "readout", "mean return", "paired gain over behaviour cloning", "episodes")
+    headers = ("policy", "readout", "mean return", f"paired gain over {name_of(run.contest.reference[0])}", "episodes")
     text = "95% t intervals over episodes. Gains are differences on the same start states, in the same readout."
     return page.card("Table of returns", text, page.table(headers, lines))
 
 
 def _comparisons(run: RunFindings) -> str:
     lines = []
-    for ours, theirs, name in COMPARED:
+    for ours, theirs in run.contest.pairs:
         d = differences(run.played, ours, theirs)
         if len(d) > 1:
             share = wilson_interval(int((d > 0).sum()), len(d))
             lines.append(
                 (
-                    Cell(name),
+                    Cell(f"{label_of(*ours)} over {label_of(*theirs)}"),
                     gain_cell(t_interval(d)),
                     Cell(mean_and_ends(bootstrap_interval(d))[1]),
                     Cell(chance(sign_flip_p(d))),

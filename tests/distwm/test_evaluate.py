@@ -74,7 +74,7 @@ def test_table_pairs_by_start_state_within_a_readout() -> None:
     ours, theirs = rows("policy", "sample", [2, 3, 4]), rows("bc", "sample", [1, 2, 3])
     modes = rows("policy", "mode", [5, 5, 5]) + rows("bc", "mode", [0, 0, 0])
     played = by_policy([*theirs, *reversed(ours), *modes])
-    table = {(row.policy, row.mode): row for row in returns_table(played)}
+    table = {(row.policy, row.mode): row for row in returns_table(played, ("bc", "sample"))}
     assert [*table] == [("bc", "sample"), ("policy", "sample"), ("policy", "mode"), ("bc", "mode")]
     assert table["bc", "sample"].gain is None
     gain, mode_gain = table["policy", "sample"].gain, table["policy", "mode"].gain

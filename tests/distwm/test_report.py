@@ -94,10 +94,10 @@ def test_pickled_arrays_are_not_opened(finished: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gain", "control", "headline"),
     [
-        (14.0, 0.0, "Imagination beats behaviour cloning: "),
-        (14.0, 14.0, "Imagination beats behaviour cloning, but so does the control"),
+        (14.0, 0.0, "The policy beats behaviour cloning: "),
+        (14.0, 14.0, "The policy beats behaviour cloning, but so does the control"),
         (0.0, 0.0, "No gain over behaviour cloning shown"),
-        (-14.0, 0.0, "Imagination falls behind behaviour cloning"),
+        (-14.0, 0.0, "The policy falls behind behaviour cloning"),
     ],
 )
 def test_headline_follows_from_the_intervals(tmp_path: Path, gain: float, control: float, headline: str) -> None:
