@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from actors.envs.arm import FPS, hosted_arm
+from actors.envs.elsewhere import FPS, hosted_elsewhere
 from actors.envs.registry import EnvConfig, limit_steps, unknown
 from actors.hosting.hosted import HostedEnv
 
@@ -40,7 +40,7 @@ def make(config: EnvConfig, seed: int) -> HostedEnv:
         "assets": str(assets(config)),
         "max_steps": limit_steps(config, FPS, SUITES[suite][1]),
     }
-    return hosted_arm(config, seed, "libero", "libero:Libero", arguments)
+    return hosted_elsewhere(config, seed, "libero", "libero:Libero", arguments)
 
 
 def assets(config: EnvConfig) -> Path:

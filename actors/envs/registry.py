@@ -28,6 +28,7 @@ SUITES: Mapping[str, str] = {
     "atari": "actors.envs.atari",
     "libero": "actors.envs.libero",
     "robosuite": "actors.envs.robosuite",
+    "minerl": "actors.envs.minerl",
     "counting": "actors.envs.counting",
     "faulty": "actors.envs.faulty",
 }
@@ -46,7 +47,7 @@ class EnvConfig:
     time_limit_s: float = 0.0  # simulated seconds an episode; 0 keeps the task's
     state: bool = True  # observe "state" (the simulator's own features) and "qpos" (joint positions, for probes)
     pixels: bool = True  # observe "image"; False never starts a renderer
-    assets: str = ""  # where LIBERO's meshes and textures lie; empty: $DISTWM_LIBERO_ASSETS
+    assets: str = ""  # LIBERO's meshes, or MineRL's built game; empty: $DISTWM_LIBERO_ASSETS, $DISTWM_MINERL_GAME
     hosted: bool = False  # in a process of its own; suites that need another interpreter always are
     host: HostConfig = field(default_factory=HostConfig)  # deadlines and memory of such a process
 

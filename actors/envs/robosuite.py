@@ -5,7 +5,7 @@ The environment itself lives in another interpreter: actors/hosting/guests/robos
 
 from __future__ import annotations
 
-from actors.envs.arm import FPS, hosted_arm
+from actors.envs.elsewhere import FPS, hosted_elsewhere
 from actors.envs.registry import EnvConfig, limit_steps, unknown, variants
 from actors.hosting.hosted import HostedEnv
 
@@ -23,4 +23,4 @@ def make(config: EnvConfig, seed: int) -> HostedEnv:
     if task not in TASKS:
         raise unknown("robosuite task", task, TASKS)
     arguments = {"task": task, "sparse": "sparse" in chosen, "max_steps": limit_steps(config, FPS, LENGTH)}
-    return hosted_arm(config, seed, "robosuite", "robosuite:Robosuite", arguments)
+    return hosted_elsewhere(config, seed, "robosuite", "robosuite:Robosuite", arguments)

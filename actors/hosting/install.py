@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from actors.hosting.guests import minerl_game
 from actors.hosting.interpreters import NAMES, STAMP, home
 from replay.errors import BadInput, Missing, TryAgain
 
@@ -120,22 +121,15 @@ def lacking(name: str) -> Iterator[Missing]:
             "Set DISTWM_LIBERO_ASSETS, or env.assets, to the folder that holds scenes/ and textures/.",
         )
     if name == "minerl":
-        version = java_version()
-        if version != "1.8":
-            yield Missing(
-                f"MineRL's game needs Java 8; {f'java here is {version}' if version else 'there is no java here'}. "
-                "Recorded data and the spaces of its tasks need none.",
-                "Install openjdk-8-jdk and put it first on PATH.",
-            )
+        for what, mend in minerl_game.lacking(_game_folder()):
+            yield Missing(f"{what}. Recorded data and the spaces of its tasks need none.", mend)
 
 
-def java_version() -> str:
-    """ "1.8", "17", ...; empty without a Java."""
-    if shutil.which("java") is None:
-        return ""
-    said = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=ASK_S).stderr
-    number = said.partition('"')[2].partition('"')[0]
-    return ".".join(number.split(".")[: 2 if number.startswith("1.") else 1])
+def _game_folder() -> Path:
+    """Where MineRL's game is looked for: what is configured, or the package that was installed."""
+    given = os.environ.get("DISTWM_MINERL_GAME", "")
+    package = next(iter(sorted((home() / "minerl").glob("lib/python*/site-packages/minerl"))), home() / "minerl")
+    return Path(given).expanduser() if given else package / "Malmo" / "Minecraft"
 
 
 def find_python(version: str) -> Path:

@@ -67,13 +67,15 @@ def restore(value: Any, plain: Plain) -> Any:
 
 
 def portable(info: Any) -> dict[str, Any]:
-    """What of an info dict is plain data: numbers, words, arrays of numbers."""
+    """What of an info dict is plain data: numbers, words, arrays of numbers, dicts of such by name."""
     return {str(name): value for name, value in info.items() if _is_portable(value)}
 
 
 def _is_portable(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.dtype.kind in "biuf"
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_portable(one) for name, one in value.items())
     return value is None or isinstance(value, (bool, int, float, str))
 
 

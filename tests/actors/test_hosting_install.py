@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from actors.hosting import install as module
-from actors.hosting.install import RECIPES, REQUIREMENTS, Recipe, Step, find_python, install, java_version, lacking
+from actors.hosting.guests.minerl_game import JAR, java_version
+from actors.hosting.install import RECIPES, REQUIREMENTS, Recipe, Step, find_python, install, lacking
 from actors.hosting.interpreters import NAMES, STAMP, interpreter
 from replay.errors import BadInput, Missing
 
@@ -106,10 +107,15 @@ def test_java(said: str, version: str, tmp_path: Path, monkeypatch: pytest.Monke
     )
     java.chmod(0o755 if said else 0o644)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("DISTWM_MINERL_GAME", str(tmp_path))
     assert java_version() == version.removesuffix(".0")
     missing = [str(one) for one in lacking("minerl")]
-    assert len(missing) == (version != "1.8")
-    assert all("Java 8" in one for one in missing)
+    assert sum("needs Java 8" in one for one in missing) == (version != "1.8")
+    assert f"{tmp_path} holds no {JAR}" in missing[-1]
+    (tmp_path / JAR).parent.mkdir(parents=True)
+    (tmp_path / JAR).touch()
+    assert len(list(lacking("minerl"))) == (version != "1.8")
 
 
 def test_assets_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from actors.hosting import plain
 from actors.hosting.guests import gl
+from actors.hosting.guests.pictures import shrink
 
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 FPS = 20.0
@@ -81,12 +82,3 @@ def axis_angle(quat: np.ndarray) -> np.ndarray:
     w = np.clip(quat[3], -1.0, 1.0)
     sine = np.sqrt(1.0 - w * w)
     return np.zeros(3) if sine < 1e-8 else quat[:3] * (2.0 * np.arccos(w) / sine)
-
-
-def shrink(frame: np.ndarray, size: int) -> np.ndarray:
-    """Box average of (H, H, 3) uint8 to (size, size, 3); H is a multiple of size."""
-    if len(frame) == size:
-        return frame
-    step = len(frame) // size
-    blocks = frame.reshape(size, step, size, step, 3).astype(np.float32)
-    return np.rint(blocks.mean((1, 3))).astype(np.uint8)

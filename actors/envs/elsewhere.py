@@ -1,10 +1,11 @@
-"""A robot's arm in an interpreter of its own: what the configuration of such an environment becomes."""
+"""A simulator in an interpreter of its own: what the configuration of such an environment becomes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from actors.envs.registry import EnvConfig
+from actors.hosting.config import HostConfig
 from actors.hosting.hosted import HostedEnv
 from actors.hosting.interpreters import interpreter, variables
 from actors.hosting.process import GuestSpec
@@ -13,8 +14,11 @@ from replay.errors import BadInput
 FPS = 20.0  # decisions a second of all of them
 
 
-def hosted_arm(config: EnvConfig, seed: int, package: str, guest: str, arguments: dict[str, Any]) -> HostedEnv:
-    """`guest` names its class in the module of the package, as "module:Class" in actors/hosting/guests."""
+def hosted_elsewhere(
+    config: EnvConfig, seed: int, package: str, guest: str, arguments: dict[str, Any], host: HostConfig | None = None
+) -> HostedEnv:
+    """`guest` names its class in the module of the package, as "module:Class" in actors/hosting/guests. `host` is the
+    configuration's unless it is given."""
     _check(config)
     view = {
         "size": config.image_size,
@@ -30,7 +34,7 @@ def hosted_arm(config: EnvConfig, seed: int, package: str, guest: str, arguments
         interpreter=interpreter(package),
         variables=variables(package),
     )
-    return HostedEnv(spec, config.host)
+    return HostedEnv(spec, host or config.host)
 
 
 def _check(config: EnvConfig) -> None:
