@@ -25,7 +25,8 @@ class Outcome:
 
     total_reward: float
     length: int  # decisions
-    frames: np.ndarray | None  # (length + 1, H, W, 3) uint8, if they were to be kept
+    success: bool | None = None  # whether the task was solved at any step; None: the suite does not say
+    frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8, if they were to be kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class Lane:
         """Also the same once more."""
         self.episode = episode
         self.total_reward, self.length = 0.0, 0
+        self._success: bool | None = None
         self._frames: list[np.ndarray] = []
         self._action: np.ndarray | None = None
         self._asking.begin_reset(seed=episode.seed)
@@ -89,7 +91,7 @@ class Lane:
 
     def outcome(self) -> Outcome:
         frames = np.stack(self._frames) if self.episode.keep_frames else None
-        return Outcome(total_reward=self.total_reward, length=self.length, frames=frames)
+        return Outcome(total_reward=self.total_reward, length=self.length, success=self._success, frames=frames)
 
     def _stepped(self, action: np.ndarray) -> None:
         fields, reward, terminated, truncated, info = self._asking.finish_step()
@@ -101,6 +103,8 @@ class Lane:
                 f"{self.episode.seed}.",
                 "Mend the environment: rewards must be finite.",
             )
+        if "success" in info:
+            self._success = bool(self._success or info["success"])
         taken = info.get("action", action)  # FlatAction says which action the vector stood for
         last, terminal = _TRUE if terminated or truncated else _FALSE, _TRUE if terminated else _FALSE
         self._put(fields, taken, float(reward), (_FALSE, last, terminal))

@@ -141,7 +141,7 @@ class Group:
     def abandon(self) -> None:
         """Environments that are still being made are closed as soon as they are there."""
         for signal in self._making.values():
-            signal.discard(gymnasium.Env.close)
+            signal.discard(lambda env: env.close())
 
     def _hear_all(self) -> Iterator[Sequence[Wait]]:
         """Until every environment shows something to decide on; episodes that are over make room for the next ones."""

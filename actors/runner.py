@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import cast
+from typing import Literal, cast
 
 import gymnasium
 import numpy as np
@@ -36,17 +36,20 @@ class RunnerConfig:
     envs_per_runner: int = 8  # also the episodes of one piece of work
     group: int = 0  # environments that decide together, whichever group is ready first; 0: all
     env_retries: int = 3  # of each episode, when its environment fails in a process of its own; then the runner fails
+    streams: Literal["environment", "episode"] = "environment"  # of the replay; "episode": its number is its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectStats:
-    """What was collected. Returns are in the order in which the episodes were asked for."""
+    """What was collected. What is said of each episode is in the order in which they were asked for."""
 
     steps: int  # records that the replay acknowledged
     episodes: int
     returns: tuple[float, ...]
     seconds: float
     retries: int = 0  # pieces of work that had to be given out again
+    lengths: tuple[int, ...] = ()  # decisions
+    successes: tuple[bool | None, ...] = ()  # None: the suite does not say
     env_steps: int = 0  # that environments made, those of episodes that failed included
     failures: Mapping[str, int] = field(default_factory=dict)  # of environments: died, timeout, raised, memory
 
@@ -64,6 +67,7 @@ class EpisodeResult:
     mode: str
     total_reward: float
     length: int  # decisions
+    success: bool | None = None  # whether the task was solved; None: the suite does not say
     frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8
 
 
@@ -72,7 +76,7 @@ class EnvRunner:
 
     An episode is fixed by the run's seed, its number and the policy, up to the numerics of batches: it is the same on
     any runner, with any `runner.group`, beside any others, and when its environment failed and it is played again.
-    While one thread plays, another may read `steps`, `version` and `failures`.
+    While one thread plays, another may read `steps`, `version`, `failures` and `doing`.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class EnvRunner:
         self._replay, self._behaviour, self._system_config = replay, behaviour, system
         self._system: System | None = None
         self.version = -1  # of the weights in `_system`
+        self.doing = ""  # in words
         self._tally = Tally()
         self._envs: dict[EnvConfig, list[gymnasium.Env]] = {}
         self._writers: list[ReplayWriter] = []
@@ -130,7 +135,7 @@ class EnvRunner:
         Raises BadInput without a replay, TryAgain if the replay is away.
         """
         start, steps, failures = time.perf_counter(), self.steps, self._tally.failures.copy()
-        writers = self._take_writers(min(len(episodes), self.config.envs_per_runner))
+        writers = self._take_writers(policy, episodes)
         before = sum(writer.acknowledged for writer in writers)
         version = 0 if policy.name in SCRIPTED else self.version
         seeds = [episode_seed(self.seed, number) for number in episodes]
@@ -144,6 +149,8 @@ class EnvRunner:
             episodes=len(outcomes),
             returns=tuple(outcome.total_reward for outcome in outcomes),
             seconds=time.perf_counter() - start,
+            lengths=tuple(outcome.length for outcome in outcomes),
+            successes=tuple(outcome.success for outcome in outcomes),
             env_steps=self.steps - steps,
             failures=dict(self._tally.failures - failures),
         )
@@ -162,6 +169,7 @@ class EnvRunner:
                 mode=policy.mode,
                 total_reward=outcome.total_reward,
                 length=outcome.length,
+                success=outcome.success,
                 frames=outcome.frames,
             )
             for seed, outcome in zip(seeds, outcomes, strict=True)
@@ -169,8 +177,7 @@ class EnvRunner:
 
     def close(self) -> None:
         self._drop_envs()
-        while self._writers:
-            self._writers.pop().close()
+        self._close_writers()
 
     def _play(
         self,
@@ -182,7 +189,8 @@ class EnvRunner:
         keep_frames: int = 0,
     ) -> list[Outcome]:
         repair = Repair(make=partial(self._make, env), retries=self.config.env_retries)
-        with self._discard_on_error():
+        task = f"{'collecting' if sink else 'evaluating'} {len(seeds)} episodes of {policy.name!r}"
+        with self._at(task):
             outcomes = rollout(
                 self._take_envs(env, min(len(seeds), self.config.envs_per_runner)),
                 build(policy, self.env, self.spec, self._behaviour, self._system),
@@ -208,26 +216,49 @@ class EnvRunner:
     def _make(self, config: EnvConfig, number: int) -> gymnasium.Env:
         return make(config, episode_seed(self.seed, number))
 
-    def _take_writers(self, count: int) -> list[ReplayWriter]:
+    def _take_writers(self, policy: PolicySpec, episodes: Sequence[int]) -> list[ReplayWriter]:
+        """One for each environment."""
         if self._replay is None:
             raise BadInput("This runner has no replay to collect into.", "Give it a ReplayConfig.")
-        for number in range(len(self._writers), count):
-            self._writers.append(ReplayWriter(self._replay, self.run, f"runner{self.index}/env{number}", self.spec))
+        count = min(len(episodes), self.config.envs_per_runner)
+        streams = [f"runner{self.index}/env{number}" for number in range(count)]
+        if self.config.streams == "episode":
+            if count < len(episodes):
+                raise BadInput(
+                    f"{len(episodes)} episodes with a stream each were asked of {count} environments.",
+                    "Ask for runner.envs_per_runner at most.",
+                )
+            streams = [episode_stream(policy.name, number) for number in episodes]
+            self._close_writers()
+        for stream in streams[len(self._writers) :]:
+            self._writers.append(ReplayWriter(self._replay, self.run, stream, self.spec))
         return self._writers[:count]
 
+    def _close_writers(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
+
     @contextmanager
-    def _discard_on_error(self) -> Iterator[None]:
+    def _at(self, task: str) -> Iterator[None]:
         """Simulators are made afresh after an error: nobody knows what state it left them in."""
+        self.doing = task
         try:
             yield
         except BaseException:
             self._drop_envs()
             raise
+        finally:
+            self.doing = ""
 
     def _drop_envs(self) -> None:
         for env in (env for envs in self._envs.values() for env in envs):
             env.close()
         self._envs.clear()
+
+
+def episode_stream(policy: str, number: int) -> str:
+    """The replay's stream of one episode: with runner.streams=episode, what it holds is known by its name."""
+    return f"{policy}/{number}"
 
 
 def episode_seed(seed: int, number: int) -> int:
