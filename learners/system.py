@@ -18,7 +18,10 @@ from replay.source import Source
 Metrics = dict[str, float]
 
 # One line per algorithm: name -> "module:ConfigClass". The config class has `build(spec) -> System`.
-SYSTEMS: Mapping[str, str] = {"dreamer4": "learners.dreamer4.system:Dreamer4Config"}
+SYSTEMS: Mapping[str, str] = {
+    "dreamer4": "learners.dreamer4.system:Dreamer4Config",
+    "dcmpc": "learners.dcmpc.system:DCMPCConfig",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +85,10 @@ class System(Protocol):
     def objective(self, name: str) -> Objective: ...
 
     def agent(self, name: str, explored: int = 0) -> Agent:
-        """`explored` is how many episodes the stage has collected with it, for schedules of exploration. Raises KeyError, naming
-        the agents there are."""
+        """`explored` is how many episodes the stage has collected with it, for schedules of exploration.
+
+        Raises KeyError, naming the agents there are.
+        """
         ...
 
 
