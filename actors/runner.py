@@ -16,6 +16,7 @@ from torch import nn
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, episode_spec, make
+from actors.hosting.errors import HostedEnvError
 from actors.lane import Outcome, Record
 from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
 from actors.rollout import Repair, Sink, Tally, rollout
@@ -76,7 +77,7 @@ class EnvRunner:
 
     An episode is fixed by the run's seed, its number and the policy, up to the numerics of batches: it is the same on
     any runner, with any `runner.group`, beside any others, and when its environment failed and it is played again.
-    While one thread plays, another may read `steps`, `version`, `failures` and `doing`.
+    While one thread plays, another may read `steps`, `version`, `failures`, `doing`, `storing`.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class EnvRunner:
         self._system: System | None = None
         self.version = -1  # of the weights in `_system`
         self.doing = ""  # in words
+        self.storing = False  # whether it is in the replay's hands, which may make it wait
         self._tally = Tally()
         self._envs: dict[EnvConfig, list[gymnasium.Env]] = {}
         self._writers: list[ReplayWriter] = []
@@ -141,7 +143,9 @@ class EnvRunner:
         seeds = [episode_seed(self.seed, number) for number in episodes]
 
         def store(number: int, record: Record) -> None:
+            self.storing = True
             writers[number].add(record, source=policy.name, policy_version=version)
+            self.storing = False
 
         outcomes = self._play(self.env, policy, seeds, store, writers)
         return CollectStats(
@@ -203,6 +207,7 @@ class EnvRunner:
                 repair=repair,
                 tally=self._tally,
             )
+            self.storing = bool(writers)
             for writer in writers:
                 writer.flush()
         return outcomes
@@ -210,7 +215,11 @@ class EnvRunner:
     def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
         """At least as many."""
         envs = self._envs.setdefault(config, [])
-        envs += [self._make(config, number) for number in range(len(envs), count)]
+        try:
+            envs += [self._make(config, number) for number in range(len(envs), count)]
+        except HostedEnvError as error:
+            self._tally.failures[error.kind] += 1
+            raise
         return envs
 
     def _make(self, config: EnvConfig, number: int) -> gymnasium.Env:
@@ -248,7 +257,7 @@ class EnvRunner:
             self._drop_envs()
             raise
         finally:
-            self.doing = ""
+            self.doing, self.storing = "", False
 
     def _drop_envs(self) -> None:
         for env in (env for envs in self._envs.values() for env in envs):

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from actors.runner import CollectStats, EnvRunner, EpisodeResult
+from replay.errors import DistwmError
 
 HEALTH = "health"  # the concurrency group that answers while a call works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a runner is. `steps` never goes back while the process lives."""
+    """How far a runner is. `steps` and `failures` never go back while the process lives."""
 
     steps: int  # of its environments
     version: int  # of its weights; -1: none
     doing: str
-    pid: int
-    node: str
+    storing: bool = False  # it waits for the replay
+    failures: Mapping[Any, int] = field(default_factory=dict)  # of its environments, by reason
+    pid: int = 0
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What came of a call, and how far the runner is after it. An error of ours is no exception here."""
+
+    result: CollectStats | tuple[EpisodeResult, ...] | None
+    error: DistwmError | None
+    progress: Progress
+
+    @property
+    def steps(self) -> int:
+        """Records acknowledged, or decisions of an evaluation."""
+        if isinstance(self.result, CollectStats):
+            return self.result.steps
+        return sum(result.length for result in self.result or ())
+
+    @property
+    def episodes(self) -> int:
+        return self.result.episodes if isinstance(self.result, CollectStats) else len(self.result or ())
 
 
 class RunnerActor:
@@ -43,24 +66,30 @@ class RunnerActor:
         """Answers at once, whatever the runner is at."""
         return self._progress()
 
-    def _progress(self) -> Progress:
-        return Progress(
-            steps=getattr(self._runner, "steps", 0),
-            version=getattr(self._runner, "version", -1),
-            doing=getattr(self._runner, "doing", ""),
-            pid=os.getpid(),
-            node=self._node,
-        )
-
-    def work(
-        self, task: str, weights: Any, **arguments: Any
-    ) -> tuple[CollectStats | tuple[EpisodeResult, ...], Progress]:
-        """`collect` or `evaluate` of the runner, with these weights; and how far it is then."""
-        if weights is not None:
-            self._runner.set_weights(weights)
-        result = getattr(self._runner, task)(**arguments)
-        return (tuple(result) if task == "evaluate" else result), self._progress()
+    def work(self, task: str, weights: Any, **arguments: Any) -> Attempt:
+        """`collect` or `evaluate` of the runner, with these weights."""
+        result, error = None, None
+        try:
+            if weights is not None:
+                self._runner.set_weights(weights)
+            result = getattr(self._runner, task)(**arguments)
+        except DistwmError as caught:
+            error = caught
+        result = tuple(result) if isinstance(result, list) else result
+        return Attempt(result=result, error=error, progress=self._progress())
 
     def close(self) -> None:
         """Sends what waits to the replay, and ends the environments."""
         self._runner.close()
+
+    def _progress(self) -> Progress:
+        runner = self._runner
+        return Progress(
+            steps=runner.steps,
+            version=runner.version,
+            doing=runner.doing,
+            storing=runner.storing,
+            failures={f"env_{kind}": count for kind, count in runner.failures.items()},
+            pid=os.getpid(),
+            node=self._node,
+        )

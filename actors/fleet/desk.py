@@ -19,9 +19,9 @@ class Desk:
     """Jobs of one owner come back to that owner alone."""
 
     def __init__(self, crew: Supervisor) -> None:
-        self._crew, self._config = crew, crew.config
-        self._queues: list[deque[Job]] = [deque() for _ in crew.members]
-        self._up_s = [time.monotonic()] * len(crew.members)  # when a runner was last seen to be up
+        self._crew, self._roster, self._config = crew, crew.roster, crew.roster.config
+        self._queues: list[deque[Job]] = [deque() for _ in crew.roster.members]
+        self._up_s = [time.monotonic()] * len(crew.roster.members)  # when a runner was last seen to be up
         self._finished: list[tuple[Job, Done]] = []
 
     def put(self, job: Job) -> None:
@@ -41,7 +41,7 @@ class Desk:
         """Nobody waits for the owner's jobs any more; those that run go on to their end."""
         self._queues = [deque(job for job in queue if job.owner != owner) for queue in self._queues]
         self.take(owner)
-        for slot in self._crew.slots:
+        for slot in self._roster.slots:
             if slot.job is not None and slot.job.owner == owner:
                 slot.job.owner = NOBODY
 
@@ -57,7 +57,7 @@ class Desk:
     def _give_out(self) -> None:
         """A job to each idle runner; first to those that failed least."""
         for member, queue in enumerate(self._queues):
-            idle = [slot for slot in self._crew.of(member) if slot.state == "idle"]
+            idle = [slot for slot in self._roster.of(member) if slot.state == "idle"]
             for slot in sorted(idle, key=lambda slot: slot.in_a_row):
                 if not queue:
                     break
@@ -88,7 +88,7 @@ class Desk:
 
     def _give_up(self, member: int) -> None:
         """Ends what waits for a member none of whose runners works."""
-        queue, slots, now = self._queues[member], self._crew.of(member), time.monotonic()
+        queue, slots, now = self._queues[member], self._roster.of(member), time.monotonic()
         if any(slot.up for slot in slots):
             self._up_s[member] = now
         if not queue:

@@ -12,8 +12,9 @@ import ray
 
 from actors.fleet.config import FleetConfig, Member
 from actors.fleet.desk import Desk
+from actors.fleet.roster import Roster
 from actors.fleet.slot import Job, Tally
-from actors.fleet.supervisor import Supervisor
+from actors.fleet.supervisor import HEALTH_S, Supervisor
 from actors.fleet.work import REASONS, Done, RunnerStatus, Task, Work
 from actors.policies import PolicySpec
 from actors.runner import CollectStats, EnvRunner, EpisodeResult, RunnerConfig
@@ -52,13 +53,14 @@ class Fleet:
             build = partial(EnvRunner, runner=runner, replay=replay, system=system, seed=seed)
             return partial(build, index, env=member.env, run=member.run, behaviour=member.behaviour)
 
-        self._crew = Supervisor(config, members, factory)
+        self._roster = Roster(config, members, factory)
+        self._crew = Supervisor(self._roster)
         self._desk = Desk(self._crew)
         self._owners = itertools.count(POLLED + 1)
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return self._crew.members
+        return self._roster.members
 
     @property
     def failures(self) -> int:
@@ -117,11 +119,14 @@ class Fleet:
         self._check_member(member)
         if runners < 1:
             raise BadInput(f"A member cannot have {runners} runners.", "Ask for 1 or more.")
-        self._crew.resize(runners, member)
+        self._roster.resize(runners, member)
 
     def status(self) -> list[RunnerStatus]:
-        """How each runner was when last looked at, by index."""
-        return [slot.status(self._crew.newest) for slot in sorted(self._crew.slots, key=lambda slot: slot.index)]
+        """How each runner is, by index. Looks at them first if nobody has for a second."""
+        if time.monotonic() - self._crew.turned_s > HEALTH_S:
+            self._desk.turn(0.0)  # asks
+            self._desk.turn(POLL_S)
+        return [slot.status(self._crew.newest) for slot in sorted(self._roster.slots, key=lambda slot: slot.index)]
 
     def figures(self) -> dict[str, float]:
         """Totals for the metrics: runners now, what all have done since the start, failures by reason."""
@@ -143,7 +148,7 @@ class Fleet:
 
     def close(self) -> None:
         """Ends the runners."""
-        self._crew.close()
+        self._roster.close()
 
     def _pieces(
         self,
@@ -156,7 +161,7 @@ class Fleet:
     ) -> list[Work]:
         """At most one episode an environment, and as many pieces for each runner, so that all are busy to the end."""
         self._check_member(member)
-        runners = len(self._crew.of(member))
+        runners = len(self._roster.of(member))
         rounds = -(-len(numbers) // (self._size * runners))
         count = min(len(numbers), rounds * runners)
         parts = [part.tolist() for part in np.array_split(np.asarray(numbers), count)] if count else []
@@ -196,6 +201,6 @@ class Fleet:
 
     def _total(self) -> Tally:
         total = Tally()
-        for tally in (self._crew.retired, *(slot.tally for slot in self._crew.slots)):
+        for tally in (self._roster.retired, *(slot.tally for slot in self._roster.slots)):
             total += tally
         return total

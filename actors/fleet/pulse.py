@@ -21,8 +21,9 @@ class Pulse:
 
     def note(self, progress: Progress, now: float) -> None:
         """Takes an answer."""
-        if self.newest is not None and progress.steps != self.newest.steps:
-            self.moved_s, self.stepped = now, True
+        if progress.storing or (self.newest is not None and _life(progress) != _life(self.newest)):
+            self.moved_s = now  # the replay has deadlines of its own
+        self.stepped = self.stepped or progress.steps > 0
         self.newest = progress
         self._seen.append((now, progress.steps))
         while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_S:
@@ -46,3 +47,8 @@ class Pulse:
             return 0.0
         (begin_s, begin), (end_s, end) = self._seen[0], self._seen[-1]
         return (end - begin) / max(end_s - begin_s, 1e-9)
+
+
+def _life(progress: Progress) -> tuple[int, int]:
+    """What moves while a runner gets on: an environment that failed and is made again is a sign of life as well."""
+    return progress.steps, sum(progress.failures.values())

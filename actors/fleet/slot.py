@@ -82,7 +82,7 @@ class Slot:
             member=self.place,
             task=self.member.env.task,
             state=self.state,
-            doing=self._doing(),
+            doing=self.doing,
             steps=self.tally.steps,
             episodes=self.tally.episodes,
             steps_per_s=self.pulse.steps_per_s(now),
@@ -97,7 +97,10 @@ class Slot:
             node=progress.node if progress else "",
         )
 
-    def _doing(self) -> str:
+    @property
+    def doing(self) -> str:
+        """In words, for a person."""
+        progress = self.pulse.newest
         if self.job is not None:
-            return str(self.job.work)
+            return f"{self.job.work}, storing" if progress and progress.storing else str(self.job.work)
         return "waits for Ray to start it" if self.state == "starting" else ""
