@@ -249,6 +249,7 @@ def test_noise_of_exploration_is_for_samples_only() -> None:
     np.testing.assert_allclose(action, policy(world.encode(torch.from_numpy(seen.fields["state"]))).detach().numpy())
 
 
+@pytest.mark.slow  # the compiler takes seconds to trace
 def test_plans_compile_as_one_graph() -> None:
     """Nothing in a plan looks at a tensor's numbers."""
     world, policy, critics = networks()
