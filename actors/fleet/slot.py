@@ -92,10 +92,15 @@ class Slot:
             restarts=self.tally.restarts,
             failures={reason: self.tally.failures[reason] for reason in REASONS if self.tally.failures[reason]},
             last_error=self.last_error,
-            again_s=max(0.0, self.due_s - now) if self.state in ("waiting", "quarantined") else 0.0,
+            again_s=self._again_s(now),
             pid=progress.pid if progress else 0,
             node=progress.node if progress else "",
         )
+
+    def _again_s(self, now: float) -> float:
+        if self.state not in ("waiting", "quarantined"):
+            return 0.0
+        return -1.0 if self.due_s == FOREVER else max(0.0, self.due_s - now)
 
     @property
     def doing(self) -> str:

@@ -67,7 +67,7 @@ class RunnerStatus:
     restarts: int = 0
     failures: Mapping[Reason, int] = field(default_factory=dict)
     last_error: str = ""
-    again_s: float = 0.0  # until it is started (waiting) or tried (quarantined) again
+    again_s: float = 0.0  # until it is started (waiting) or tried (quarantined) again; -1: never
     pid: int = 0
     node: str = ""
 
