@@ -106,7 +106,9 @@ class MineRL:
             raise Missing("; ".join(what for what, _ in lacks) + ".", " ".join(mend for _, mend in lacks))
         self._scratch = game.Scratch()
         game.settle(self._folder, self._scratch.path)
-        return self._spec.make()
+        env = self._spec.make()
+        _remember(env)
+        return env
 
     def _space(self) -> dict[str, Any]:
         found = {}
@@ -147,6 +149,19 @@ def package() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
+def _remember(env: Any) -> None:
+    """An episode's last step may tell nothing but its picture, which the package cannot bear: what was told before
+    counts then."""
+    process, last = env._process_observation, ["{}"]
+
+    def remembered(agent: str, frame: bytes, told: Any) -> Any:
+        if told and told != "{}":
+            last[0] = told
+        return process(agent, frame, last[0])
+
+    env._process_observation = remembered
+
+
 def make_spec(task: str, size: int, max_steps: int, keys: Sequence[str]) -> Any:
     """The task as herobraine has it, with pictures of `size` pixels a side, our limit, and an inventory for ourselves:
     the task's own lacks diamonds. With `keys`, the actions are those keys and the camera."""
@@ -161,13 +176,9 @@ def make_spec(task: str, size: int, max_steps: int, keys: Sequence[str]) -> Any:
         "ObtainIronPickaxe": (obtain_specs.ObtainIronPickaxe, {"dense": "Dense" in task}),
     }[task.replace("Dense", "").replace("Extreme", "")]
 
-    class Inventory(handlers.FlatInventoryObservation):
-        def from_hero(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-            return super().from_hero(told) if "inventory" in told else {}  # the last step may tell nothing
-
     class Spec(base):  # type: ignore[misc, valid-type]
         def create_monitors(self) -> list[Any]:
-            return [Inventory(list(watched(task)))] if watched(task) else []
+            return [handlers.FlatInventoryObservation(list(watched(task)))] if watched(task) else []
 
         def create_server_quit_producers(self) -> list[Any]:
             limit = handlers.ServerQuitFromTimeUp((max_steps + SPARE_TICKS) * TICK_MS)
