@@ -44,7 +44,7 @@ def _run_one(config: RunConfig) -> int:
     run_dir = RunDir(resolve_run_dir(config, f"seed{config.seed}"))
     with run_dir.owned():
         run_dir.claim(config)
-        with _output_to(run_dir.log) as terminal:
+        with output_to(run_dir.log) as terminal:
             from distwm.driver import drive  # Ray and torch: seconds that a mistyped key should not cost
 
             console = Console(terminal, config.log.every_s)
@@ -59,7 +59,7 @@ def _run_one(config: RunConfig) -> int:
 
 
 @contextmanager
-def _output_to(path: Path) -> Iterator[IO[str]]:
+def output_to(path: Path) -> Iterator[IO[str]]:
     """Sends all that this process and its libraries print to the log; yields the real standard output.
 
     On the level of file descriptors, since Ray's and MuJoCo's native code print as well.

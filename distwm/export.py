@@ -1,6 +1,7 @@
 """`python -m distwm.export <format> SOURCE --out DIR`: experience as recorded data, ours or LeRobot's. Resumes.
 
-SOURCE is a run directory (its replay is asked if it runs, served for the duration if not) or recorded data of ours.
+SOURCE is the directory of a run or of a collection (its replay is asked if it runs, served for the duration if not) or
+recorded data of ours.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("format", choices=("dataset", "lerobot"), help="see below")
     parser.add_argument("source", metavar="SOURCE", nargs="?", default="", help="a run directory or recorded data")
     parser.add_argument("--url", default="", help="instead of SOURCE: servers of a replay, and with it --run")
-    parser.add_argument("--run", default="", help="instead of SOURCE: the name of the run")
+    parser.add_argument("--run", default="", help="the name of the run, where there are several")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new directory, or one to go on with")
     parser.add_argument("--name", default="", help="of a data set; the name of DIR if not given")
     parser.add_argument("--fps", type=int, default=0, help="lerobot: frames a second; that of recorded data if known")

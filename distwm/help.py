@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from functools import cache
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -18,11 +18,16 @@ from distwm.overrides import walk
 
 def print_settings(config: RunConfig, stream: IO[str]) -> None:
     """A table of the settings as `config` resolves them: recipe and size included."""
-    table = Table(Column("key", no_wrap=True), "type", "value", "meaning", title=f"{config.recipe}, size={config.size}")
-    for leaf in walk(redacted(config)):
+    print_table(redacted(config), f"{config.recipe}, size={config.size}", stream)
+
+
+def print_table(config: Any, title: str, stream: IO[str]) -> None:
+    """Every leaf of a tree of dataclasses."""
+    table = Table(Column("key", no_wrap=True), "type", "value", "meaning", title=title)
+    for leaf in walk(config):
         table.add_row(leaf.key, type_name(leaf.hint), as_text(leaf.value), _comments(leaf.owner).get(leaf.field, ""))
     terminal = Console(file=stream, highlight=False, markup=False)
-    terminal.width = max(terminal.width, 120)
+    terminal.width = max(terminal.width, 160)
     terminal.print(table)
 
 

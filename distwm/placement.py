@@ -37,10 +37,10 @@ def shares(config: RunConfig, resources: Mapping[str, float]) -> Shares:
     if scale < 1:
         _log.info("Ray has %g CPUs where %g are wanted: the processes share them", resources.get("CPU", 1.0), wanted)
     return Shares(
-        driver_cpus=_scaled(cluster.driver_cpus, scale),
-        learner_cpus=_scaled(cluster.cpus_per_learner, scale),
+        driver_cpus=scaled(cluster.driver_cpus, scale),
+        learner_cpus=scaled(cluster.cpus_per_learner, scale),
         learner_gpus=_gpus(config, resources.get("GPU", 0.0)),
-        runner_cpus=_scaled(fleet.cpus_per_runner, scale),
+        runner_cpus=scaled(fleet.cpus_per_runner, scale),
     )
 
 
@@ -62,6 +62,6 @@ def _gpus(config: RunConfig, available: float) -> float:
     return 1.0
 
 
-def _scaled(cpus: float, scale: float) -> float:
+def scaled(cpus: float, scale: float) -> float:
     """Rounded down: Ray counts in ten-thousandths, and the sum must still fit."""
     return math.floor(cpus * scale * 1000) / 1000

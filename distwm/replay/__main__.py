@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from distwm.cli import exit_code
 
 EPILOG = """\
-WHERE is the directory of a run; its replay may be running or at rest. A Redis that is shared is given by its address:
+WHERE is the directory of a run, or of a collection, which has a run for each task: all in turn, or that of --run. Its
+replay may be running or at rest. A Redis that is shared is given by its address:
 
   python -m distwm.replay status runs/dreamer4-point_mass_easy-seed0
   python -m distwm.replay verify --url 'rediss://$REDIS_USER:$REDIS_PASSWORD@HOST:6380' --run dreamer4-1f2e3d4c
@@ -28,7 +29,7 @@ def main(words: Sequence[str]) -> int:
     def command() -> int:
         from distwm.replay import commands
 
-        return getattr(commands, arguments.command)(arguments)
+        return commands.for_each_run(getattr(commands, arguments.command), arguments)
 
     return exit_code(command)
 
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("where", nargs="?", default="", metavar="WHERE", help="the directory of a run")
     where.add_argument("--url", default="", help="servers instead of a directory, separated by commas")
-    where.add_argument("--run", default="", help="with --url: the run's name, as its file run_id has it")
+    where.add_argument("--run", default="", help="the run's name, where there are several")
     parser = argparse.ArgumentParser(
         prog="python -m distwm.replay",
         description=__doc__,

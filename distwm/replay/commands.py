@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from rich.prompt import Confirm
 
 from distwm.replay import view
 from distwm.replay.reading import Reader, Reading
-from distwm.replay.where import Place, find
+from distwm.replay.where import Place, each, find
 from replay.dataset.format import is_dataset
 from replay.dataset.verify import verify as verify_dataset
 from replay.errors import BadInput, TryAgain
@@ -28,6 +28,24 @@ from replay.shards.survey import Look, Surveyor
 from replay.shards.verify import Finding, check_lives, verify_shard
 
 _SHOWN = 20  # damages
+
+
+def for_each_run(command: Callable[[argparse.Namespace], int], given: argparse.Namespace) -> int:
+    """The command for every run that is meant, one after the other; the worst of their exit codes."""
+    if given.where and is_dataset(Path(given.where)):
+        return command(given)
+    with each(given.where, given.url, given.run) as runs:
+        if len(runs) == 1:
+            return command(argparse.Namespace(**vars(given) | {"run": runs[0]}))
+        return max(_for_one(command, argparse.Namespace(**vars(given) | {"run": run, "once": True})) for run in runs)
+
+
+def _for_one(command: Callable[[argparse.Namespace], int], given: argparse.Namespace) -> int:
+    """One of several: under its name, and without a page that stays, which would hide the others."""
+    if command is not status:  # that says it itself
+        sys.stdout.write(f"{given.run}\n")
+        sys.stdout.flush()
+    return command(given)
 
 
 def status(given: argparse.Namespace) -> int:
@@ -132,7 +150,7 @@ def _look(shards: Sequence[Surveyor]) -> list[Look]:
 def _known(place: Place, looks: Sequence[Look]) -> None:
     """Raises BadInput if all shards answer and none knows the run."""
     if not any(look.problem or look.epoch for look in looks):
-        raise BadInput(f"No server knows the run {place.run!r}.", "Give the run's name as its file run_id has it.")
+        raise BadInput(f"No server knows the run {place.run!r}.", "Give its name as run_id or collect.json has it.")
 
 
 def _print_newest(shard: Surveyor, look: Look, lines: int) -> int:

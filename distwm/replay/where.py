@@ -1,4 +1,7 @@
-"""Where the replay is that a tool is to look at: that of a run directory, served or at rest, or servers by address."""
+"""Where the replay is that a tool is to look at: that of a directory, served or at rest, or servers by address.
+
+The directory of a training run holds one run of the replay, that of a collection one for each task.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from actors.envs.registry import unknown
+from distwm.collect.manifest import MANIFEST, read_manifest
 from distwm.overrides import apply, flatten
 from distwm.presets import read
 from replay.config import ReplayConfig
@@ -44,17 +49,17 @@ class Place:
 
 @contextmanager
 def find(where: str, url: str, run: str) -> Iterator[Place]:
-    """The replay of run directory `where`, or of `run` at `url`. One that nobody serves is served for the duration.
+    """The replay of directory `where` (of its run `run`, if it holds several), or of `run` at `url`. One that nobody
+    serves is served for the duration.
 
     Raises BadInput if there is no such run, TryAgain if its replay can be neither reached nor served.
     """
-    if bool(where) == bool(url) or bool(url) != bool(run):
-        raise BadInput("It is not clear which replay is meant.", "Give a run directory, or --url and --run.")
+    (run,) = _chosen(where, url, run, several=False)
     if url:
         yield Place(config=ReplayConfig(url=url), run=run, known=False, title=f"{run} at {public(url)}")
         return
     root = Path(where)
-    config, run = _saved(root)
+    config = _saved(root)[0]
     if config.url:
         yield Place(config=config, run=run, known=True, title=f"{run} in {root}")
         return
@@ -62,19 +67,54 @@ def find(where: str, url: str, run: str) -> Iterator[Place]:
         yield Place(config=replace(config, url=served), run=run, known=True, title=f"{run} in {root}, {how}")
 
 
-def _saved(root: Path) -> tuple[ReplayConfig, str]:
-    """What the run noted down: its replay's settings and its name."""
+@contextmanager
+def each(where: str, url: str, run: str) -> Iterator[tuple[str, ...]]:
+    """The names of the runs that are meant: `run`, or all that the directory holds. `find` gives one after the other,
+    and their replay stays up meanwhile. Raises as `find` does."""
+    names = _chosen(where, url, run, several=True)
+    if url or _saved(Path(where))[0].url:
+        yield names
+        return
+    with _served(Path(where) / "replay", _saved(Path(where))[0]):
+        yield names
+
+
+def _chosen(where: str, url: str, run: str, several: bool) -> tuple[str, ...]:
+    """The runs that are meant; not more than one unless `several`."""
+    if bool(where) == bool(url) or (url and not run):
+        raise BadInput("It is not clear which replay is meant.", "Give a run directory, or --url and --run.")
+    held = (run,) if url else _saved(Path(where))[1]
+    if run and run not in held:
+        raise unknown(f"run of {where}", run, held)
+    if not run and len(held) > 1 and not several:
+        raise BadInput(f"{where} holds several runs.", f"Give --run with one of: {', '.join(held)}.")
+    return (run,) if run else held
+
+
+def _saved(root: Path) -> tuple[ReplayConfig, tuple[str, ...]]:
+    """What was noted down: the replay's settings and the names of its runs."""
+    config, names = _collected(root) if (root / MANIFEST).is_file() else _trained(root)
+    if ":***@" in config.url:
+        raise BadInput(
+            f"What is in {root} was given a password as it is, which is not written down.",
+            "Give --url 'redis://user:$NAME@host:port' with a variable that holds it, and --run with the run's name "
+            f"({', '.join(names)}).",
+        )
+    return config, names
+
+
+def _trained(root: Path) -> tuple[ReplayConfig, tuple[str, ...]]:
     if not (root / "config.yaml").is_file() or not (root / "run_id").is_file():
         raise BadInput(f"{root} holds no run.", "Give the run_dir of a run, which has a config.yaml.")
     settings = flatten(read(root / "config.yaml").get("replay", {}))
-    config = apply(ReplayConfig(), settings)
-    if ":***@" in config.url:
-        raise BadInput(
-            f"The run in {root} was given a password as it is, which is not written down.",
-            "Give --url 'redis://user:$NAME@host:port' with a variable that holds it, and --run with the run's name "
-            f"({(root / 'run_id').read_text().strip()}).",
-        )
-    return config, (root / "run_id").read_text().strip()
+    return apply(ReplayConfig(), settings), ((root / "run_id").read_text().strip(),)
+
+
+def _collected(root: Path) -> tuple[ReplayConfig, tuple[str, ...]]:
+    manifest = read_manifest(root)
+    settings = {k.removeprefix("replay."): v for k, v in manifest["settings"].items() if k.startswith("replay.")}
+    names = dict.fromkeys(row["run"] for row in manifest["orders"].values())
+    return apply(ReplayConfig(), settings), tuple(names)
 
 
 @contextmanager

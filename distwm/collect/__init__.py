@@ -1,0 +1,1 @@
+"""Collection without training: several environments side by side, into one replay."""

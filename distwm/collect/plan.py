@@ -1,0 +1,132 @@
+"""What is to be collected: tasks with their runners and policies, how much of each, and the settings for all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from actors.behaviour import BehaviourConfig
+from actors.envs.registry import EnvConfig
+from actors.experts import EXPERTS
+from actors.fleet import FleetConfig
+from actors.policies import PolicySpec
+from actors.runner import RunnerConfig, episode_stream
+from distwm.config import ClusterConfig, RunConfig, parse_overrides
+from distwm.overrides import apply
+from replay.config import ReplayConfig
+from replay.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig:
+    """The settings of `python -m distwm.collect`, for all tasks."""
+
+    out: str = ""  # the directory of the replay, the manifest and the log
+    episodes: int = 0  # of each task; 0 = as many as `minutes` allows
+    minutes: float = 0.0  # of collecting, interruptions left out; 0 = until all episodes are there
+    seed: int = 0  # of episodes and noise: an episode is fixed by it, its number and the settings
+    stop_s: float = 10.0  # after a signal, for the episodes under way to end
+    env: EnvConfig = field(default_factory=EnvConfig)
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(envs_per_runner=1, streams="episode"))
+    fleet: FleetConfig = field(default_factory=FleetConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.episodes < 0 or self.minutes < 0 or self.stop_s < 0:
+            raise ValueError("seed, episodes, minutes and stop_s cannot be negative")
+        if self.runner.streams != "episode":
+            raise ValueError("runner.streams must be episode here: it tells which episodes are stored")
+
+    def as_run(self) -> RunConfig:
+        """What those who start Ray and the replay of a run want to know."""
+        return RunConfig(seed=self.seed, run_dir=self.out, replay=self.replay, cluster=self.cluster, env=self.env)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One task, played by some runners with one policy."""
+
+    task: str
+    policy: str
+    runners: int = 1
+
+    @property
+    def key(self) -> str:
+        """Names the order: `dmc/walker_walk=random`."""
+        return f"{self.task}={self.policy}"
+
+    @property
+    def spec(self) -> PolicySpec:
+        return PolicySpec(name=self.policy)
+
+    def stream(self, number: int) -> str:
+        """Where the replay has the episode of that number; the runner calls it so too."""
+        return episode_stream(self.policy, number)
+
+    def env(self, config: CollectConfig) -> EnvConfig:
+        return replace(config.env, task=self.task)
+
+    def run(self, name: str) -> str:
+        """The replay run of the task: mixed.dmc.walker_walk. Policies of one task share it."""
+        return f"{name}.{plain(self.task)}"
+
+
+def parse(words: Sequence[str]) -> tuple[CollectConfig, tuple[Order, ...]]:
+    """Settings and orders. Raises BadInput for a word that is neither, an unknown setting, or an order given twice."""
+    tasks = [word for word in words if "/" in word.partition("=")[0]]
+    given = parse_overrides([word for word in words if word not in tasks])
+    if "env.task" in given:
+        raise BadInput("Tasks are not settings here.", f"Write {given['env.task']} as a word, without env.task=.")
+    orders = tuple(map(_order, tasks))
+    for place, order in enumerate(orders):
+        if order.key in [other.key for other in orders[:place]]:
+            raise BadInput(f"{order.key} is given twice.", f"Write {order.task}:RUNNERS={order.policy} once.")
+    return apply(CollectConfig(), given), orders
+
+
+def check(config: CollectConfig, orders: Sequence[Order]) -> None:
+    """Raises BadInput if it is not said what to collect, how much of it, or where to."""
+    if not orders:
+        raise BadInput("There is no task to collect.", "Name one, such as dmc/walker_walk:2.")
+    if not config.out:
+        raise BadInput("It is not said where to collect to.", "Add out=DIR.")
+    if not config.episodes and not config.minutes:
+        raise BadInput("It is not said how much to collect.", "Add episodes=N of each task, or minutes=N.")
+
+
+def plain(text: str) -> str:
+    """Letters that suit a replay's keys and a shell."""
+    return re.sub(r"[^\w.-]+", "-", text.replace("/", "."))
+
+
+def base_name(out: Path) -> str:
+    """What the runs in a directory are called by."""
+    return plain(out.name) or "collect"
+
+
+def _order(word: str) -> Order:
+    name, equals, policy = word.partition("=")
+    task, colon, runners = name.rpartition(":")
+    if not colon:
+        task, runners = name, "1"
+    if not runners.isascii() or not runners.isdigit() or int(runners) < 1:
+        raise BadInput(f"{word!r} asks for {runners!r} runners.", "Write TASK:2, or TASK alone for one.")
+    if equals and not policy:
+        raise BadInput(f"{word!r} names no policy.", "Write TASK=random, or TASK alone.")
+    return Order(task=task, policy=policy or default_policy(task), runners=int(runners))
+
+
+def number_of(order: Order, stream: str) -> int | None:
+    """The number of the order's episode that the stream holds; None for streams of others."""
+    number = stream.rpartition("/")[2]
+    mine = number.isascii() and number.isdigit() and order.stream(int(number)) == stream
+    return int(number) if mine else None
+
+
+def default_policy(task: str) -> str:
+    """The disturbed expert where the task has one, else noise."""
+    return "behaviour" if task.partition("@")[0] in EXPERTS else "random"
