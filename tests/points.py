@@ -1,4 +1,4 @@
-"""A world small enough to learn in seconds: actions push a point in a box, the reward says how near the middle it is."""
+"""A world small enough to learn in seconds: actions push a point, the reward says how near the middle it is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The released agent of DC-MPC (aidanscannell/dcmpc) beside ours: imported from a checkout, with our weights and batches.
+"""The released agent of DC-MPC (aidanscannell/dcmpc) beside ours: from a checkout, with our weights and batches.
 
-Needs torchrl, tensordict and vector-quantize-pytorch; the checkout's other imports, none of which the agent uses when it
-learns and plans, are stubs. Its code lays the numbers of a state out by latent dimension, ours by channel.
+Needs torchrl, tensordict and vector-quantize-pytorch; the checkout's other imports, none of which the agent uses when
+it learns and plans, are stubs. Its code lays the numbers of a state out by latent dimension, ours by channel.
 """
 
 from __future__ import annotations
