@@ -1,4 +1,4 @@
-"""The program of an environment's process: `python -I child.py ROOT SOCKET MEMORY MAX_BYTES`.
+"""The program of an environment's process: `python -I child.py ROOT QUESTIONS ANSWERS MEMORY MAX_BYTES`.
 
 Runs on Python 3.8, numpy and msgpack. The guest that it is told to make needs no more: `factory(**arguments)` gives an
 object with `observation_space`, `action_space` (gym's, gymnasium's or plain data), `reset(seed)`, `step(action)` and
@@ -11,14 +11,13 @@ import importlib
 import importlib.util
 import os
 import resource
-import socket
 import sys
 import threading
 import time
 import traceback
 from typing import Any
 
-ROOT, SOCKET, MEMORY, MAX_BYTES = sys.argv[1], *map(int, sys.argv[2:5])
+ROOT, QUESTIONS, ANSWERS, MEMORY, MAX_BYTES = sys.argv[1], *map(int, sys.argv[2:6])
 if __name__ == "__main__":  # nothing else is imported, and no thread runs, before the fork
     sys.path.append(ROOT)
     from actors.hosting import guardian
@@ -38,6 +37,7 @@ class Guest:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._outcome = slab.Outcome(descriptor)
 
     def make(self, factory: str, arguments: dict[str, Any]) -> list[Any]:
         self._env = load(factory)(**arguments)
@@ -53,12 +53,14 @@ class Guest:
         self._slab.write(observation)
         return [plain.portable(info)]
 
-    def step(self, action: Any = None) -> list[Any]:
-        """Without an argument, the action lies in shared memory."""
+    def step(self, action: Any = None) -> list[Any] | None:
+        """Without an argument, the action lies in shared memory. What comes back lies there, except for an info that
+        says anything."""
         action = self._shared.read()["action"] if action is None else plain.restore(action, self._action)
         observation, reward, terminated, truncated, info = self._env.step(action)
         self._slab.write(observation)
-        return [float(reward), bool(terminated), bool(truncated), plain.portable(info)]
+        self._outcome.write(float(reward), bool(terminated), bool(truncated))
+        return [plain.portable(info)] if info else None
 
     def render(self) -> list[Any]:
         return [np.asarray(self._env.render())]
@@ -81,11 +83,13 @@ def load(factory: str) -> Any:
     return getattr(found, name)
 
 
-def answer(guest: Guest, question: list[Any]) -> list[Any]:
-    """[kind, ...]: "ok" and the result, or how the environment failed."""
-    name, *arguments = question
+def answer(guest: Guest, question: list[Any] | None) -> list[Any] | None:
+    """[kind, ...]: "ok" and the result, or how the environment failed. None asks for a step with the action in shared
+    memory, and says that the result is there too."""
+    name, *arguments = question or ("step",)
     try:
-        return ["ok", *getattr(guest, name)(*arguments)]
+        found = getattr(guest, name)(*arguments)
+        return None if found is None else ["ok", *found]
     except MemoryError:
         return ["memory", traceback.format_exc(limit=-3)]
     except Exception as error:  # noqa: BLE001 (whatever a simulator raises is told to the host)
@@ -104,7 +108,7 @@ def serve(channel: wire.Channel, guest: Guest) -> None:
         except (EOFError, OSError):
             return
         channel.send(answer(guest, question))
-        if question[0] == "close":
+        if question and question[0] == "close":
             return
 
 
@@ -117,7 +121,9 @@ def beat(pulse: slab.Pulse) -> None:
 def main() -> None:
     if MAX_BYTES:
         resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
-    channel = wire.Channel(socket.socket(fileno=SOCKET))
+    for descriptor in (QUESTIONS, ANSWERS, MEMORY):  # what it starts would keep the host waiting
+        os.set_inheritable(descriptor, False)
+    channel = wire.Channel(QUESTIONS, ANSWERS)
     pulse = slab.Pulse(MEMORY)
     threading.Thread(target=beat, args=(pulse,), name="heartbeat", daemon=True).start()
     channel.send(["ok", os.getpid()])

@@ -44,7 +44,7 @@ class HostedEnv(gymnasium.Env):
                 "Install it again: python -m distwm.envs install.",
             ) from error
         (self.pid,) = self._hear("start")
-        self._ask("make", spec.factory, dict(spec.arguments))
+        self._ask(["make", spec.factory, dict(spec.arguments)])
         observation, action, attributes = self._hear("make")
         shared = action_fields(action)
         self._slab, self._action = self._process.slabs(array_fields(observation), shared)
@@ -66,7 +66,7 @@ class HostedEnv(gymnasium.Env):
 
     def begin_reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         self._limit_s = self.config.reset_s
-        self._ask("reset", seed, options)
+        self._ask(["reset", seed, options])
 
     def finish_reset(self) -> tuple[dict, dict]:
         (info,) = self._hear("reset")
@@ -75,20 +75,21 @@ class HostedEnv(gymnasium.Env):
     def begin_step(self, action: Any) -> None:
         self._limit_s = self.config.step_s
         if not self._shares_action:
-            return self._ask("step", action)
+            return self._ask(["step", action])
         self._alive()
         try:
             self._action.write({"action": action})
         except (TypeError, ValueError) as error:
             raise self._bad("step", error) from error
-        self._ask("step")
+        self._ask(None)
 
     def finish_step(self) -> tuple[dict, float, bool, bool, dict]:
-        reward, terminated, truncated, info = self._hear("step")
-        return self._slab.read(), reward, terminated, truncated, info
+        info = self._hear("step")
+        reward, terminated, truncated = self._alive().outcome.read()
+        return self._slab.read(), reward, terminated, truncated, info[0] if info else {}
 
     def fileno(self) -> int:
-        """Of the socket on which the answer comes, for `select`."""
+        """Of the pipe through which the answer comes, for `select`."""
         return self._alive().channel.fileno()
 
     @property
@@ -102,7 +103,7 @@ class HostedEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         self._limit_s = self.config.step_s
-        self._ask("render")
+        self._ask(["render"])
         (frame,) = self._hear("render")
         return frame
 
@@ -112,21 +113,22 @@ class HostedEnv(gymnasium.Env):
         if process is None:
             return
         try:
-            process.ask("close")
+            process.ask(["close"])
             process.hear(self.config.close_s, self.config.close_s, time.monotonic())
             process.wait(self.config.close_s)
         except (Gone, Late, ValueError):
             pass  # it is ended all the same
         self._end(process)
 
-    def _ask(self, name: str, *arguments: Any) -> None:
+    def _ask(self, question: list[Any] | None) -> None:
+        """None: to step with the action that lies in shared memory."""
         self._asked_s = time.monotonic()
         try:
-            self._alive().ask(name, *arguments)
+            self._alive().ask(question)
         except Gone:
             pass  # hearing says more about it
         except TypeError as error:
-            raise self._bad(name, error) from error
+            raise self._bad(question[0] if question else "step", error) from error
 
     def _bad(self, name: str, error: Exception) -> errors.BadInput:
         return errors.BadInput(
@@ -135,13 +137,16 @@ class HostedEnv(gymnasium.Env):
         )
 
     def _hear(self, what: str) -> list[Any]:
-        """What the environment answers, after "ok"."""
+        """What the environment answers, after "ok"; nothing if the answer lies in shared memory."""
         try:
-            kind, *found = self._alive().hear(self._limit_s, self.config.heartbeat_s, self._asked_s)
+            answer = self._alive().hear(self._limit_s, self.config.heartbeat_s, self._asked_s)
         except Late as error:
             raise self._failed("timeout", what, str(error)) from None
         except (Gone, ValueError) as error:
             raise self._failed("died", what, str(error)) from None
+        if answer is None:
+            return []
+        kind, *found = answer
         if kind == "ok":
             return found
         if kind == "expected" and found[0] in EXPECTED:

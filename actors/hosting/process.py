@@ -6,22 +6,19 @@ import contextlib
 import json
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.hosting.slab import HEADER, Pulse, Slab
+from actors.hosting.slab import HEADER, Outcome, Pulse, Slab
 from actors.hosting.wire import Channel
 
 CHILD = Path(__file__).with_name("child.py")
 ROOT = CHILD.parents[2]
-SEND_S = 10.0  # to take a question; most fit into the socket at once
 LOOK_S = 0.1  # between two looks at an environment that has not answered
 END_S = 15.0  # for the guardian to kill what it guards, which takes milliseconds unless the machine is in trouble
 
@@ -54,36 +51,37 @@ class LastWords:
 
 
 class GuestProcess:
-    """One environment's process under a guardian (actors/hosting/guardian.py), with a socket and shared memory."""
+    """One environment's process under a guardian (actors/hosting/guardian.py), with two pipes and shared memory."""
 
     def __init__(self, spec: GuestSpec, memory_bytes: int) -> None:
         """Starts it and does not wait. Raises OSError if the interpreter cannot be started."""
-        ours, theirs = socket.socketpair()
+        heard, told = os.pipe()  # by it
+        answers, answered = os.pipe()
         self._memory = os.memfd_create("distwm-env")
         os.ftruncate(self._memory, HEADER)
         self._pulse = Pulse(self._memory)
         self._pulse.beat()
+        self.outcome = Outcome(self._memory)
+        self.channel = Channel(answers, told, LOOK_S)
         try:
-            self._guardian = _spawn(spec, theirs.fileno(), self._memory, memory_bytes)
+            self._guardian = _spawn(spec, (heard, answered, self._memory), memory_bytes)
         except OSError:
-            ours.close()
+            self.channel.close()
             self._release()
             raise
         finally:
-            theirs.close()
-        _set_timeout(ours, socket.SO_RCVTIMEO, LOOK_S)
-        _set_timeout(ours, socket.SO_SNDTIMEO, SEND_S)
-        self.channel = Channel(ours)
+            os.close(heard)
+            os.close(answered)
         self._ended: LastWords | None = None
 
-    def ask(self, *question: Any) -> None:
-        """Raises Gone when nobody can hear it, TypeError for arguments that are no plain data."""
+    def ask(self, question: Any) -> None:
+        """Raises Gone when nobody can hear it, TypeError for what is no plain data."""
         try:
             self.channel.send(question)
         except OSError as error:
             raise Gone(str(error)) from error
 
-    def hear(self, limit_s: float, heartbeat_s: float, asked_s: float) -> list[Any]:
+    def hear(self, limit_s: float, heartbeat_s: float, asked_s: float) -> Any:
         """The answer to what was asked at `asked_s` (time.monotonic()). Raises as `check`."""
         try:
             return self.channel.receive(lambda: self.check(asked_s, limit_s, heartbeat_s))
@@ -120,18 +118,19 @@ class GuestProcess:
 
     def _release(self) -> None:
         self._pulse.close()
+        self.outcome.close()
         os.close(self._memory)
 
 
-def _spawn(spec: GuestSpec, sock: int, memory: int, memory_bytes: int) -> subprocess.Popen[bytes]:
-    command = [spec.interpreter, "-I", CHILD, ROOT, sock, memory, memory_bytes]
+def _spawn(spec: GuestSpec, descriptors: Sequence[int], memory_bytes: int) -> subprocess.Popen[bytes]:
+    command = [spec.interpreter, "-I", CHILD, ROOT, *descriptors, memory_bytes]
     return subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.PIPE,  # open as long as the host lives and wants the environment
         stdout=subprocess.PIPE,  # its last words
         stderr=subprocess.DEVNULL,
         env={**os.environ, **spec.variables},
-        pass_fds=(sock, memory),
+        pass_fds=descriptors,
         start_new_session=True,  # ctrl-c is for the driver
     )
 
@@ -152,10 +151,3 @@ def _last_words(guardian: subprocess.Popen[bytes]) -> LastWords:
         status=None if status is None else os.waitstatus_to_exitcode(status),
         tail=tuple(found["tail"]),
     )
-
-
-def _set_timeout(sock: socket.socket, which: int, seconds: float) -> None:
-    """By the kernel, since Python's own timeouts cost a second system call for each message."""
-    sock.setblocking(True)
-    value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, which, value)

@@ -1,4 +1,4 @@
-"""Memory that an environment's process shares with its host: a heartbeat, one observation, one action.
+"""Memory that an environment's process shares with its host: a heartbeat, the outcome of a step, its arrays.
 
 Runs on both sides, so on Python 3.8 and numpy alone. The memory has a descriptor and no name: nothing can be left.
 """
@@ -17,9 +17,10 @@ import numpy as np
 if TYPE_CHECKING:
     Field = tuple[str, Sequence[int], str]  # name, shape, dtype
 
-HEADER = mmap.PAGESIZE  # the heartbeat lies in a page of its own
+HEADER = mmap.PAGESIZE  # heartbeat and outcome lie in a page of their own
 ALIGN = 64
 BEAT = struct.Struct("<d")
+OUTCOME = struct.Struct("<d??")
 
 
 def offsets(fields: Sequence[Field], start: int = HEADER) -> tuple[list[int], int]:
@@ -44,6 +45,23 @@ class Pulse:
     def age(self) -> float:
         """Seconds since the last beat."""
         return time.monotonic() - float(BEAT.unpack_from(self._memory, 0)[0])
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+class Outcome:
+    """What a step gave besides its observation: reward, terminated, truncated."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, HEADER)
+
+    def write(self, reward: float, terminated: bool, truncated: bool) -> None:
+        OUTCOME.pack_into(self._memory, ALIGN, reward, terminated, truncated)
+
+    def read(self) -> tuple[float, bool, bool]:
+        reward, terminated, truncated = OUTCOME.unpack_from(self._memory, ALIGN)
+        return reward, terminated, truncated
 
     def close(self) -> None:
         self._memory.close()

@@ -1,11 +1,12 @@
-"""Messages between an environment's process and its host: msgpack with a length before it, over a socket.
+"""Messages between an environment's process and its host: msgpack with a length before it, over a pipe each way.
 
 Runs on both sides, so on Python 3.8 and numpy + msgpack alone.
 """
 
 from __future__ import annotations
 
-import socket
+import os
+import select
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,9 @@ import msgpack
 import numpy as np
 
 LENGTH = struct.Struct("<I")
+NOTHING = LENGTH.pack(0)
+FIRST_BYTES = 2**12  # read at once; most messages are no longer
+SEND_S = 10.0  # to take what was sent; most fits into the pipe at once
 MAX_BYTES = 2**28  # of one message
 ARRAY = 1  # msgpack's extension type of arrays
 KINDS = "biuf"  # of the dtypes that may travel: bool, int, unsigned, float
@@ -45,47 +49,81 @@ def array_in(code: int, data: bytes) -> np.ndarray:
 
 
 class Channel:
-    """One question or answer at a time, each usually one system call."""
+    """One question or answer at a time, each usually one write and one read. Pipes take half as long as sockets do.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    None travels as an empty message, which is how one side tells the other to look into the memory that they share.
+    """
+
+    def __init__(self, read: int, write: int, look_s: float | None = None) -> None:
+        """Owns both descriptors. `look_s`: how long it waits for the other side before it looks at the clock; None
+        waits for ever."""
+        self._in, self._out, self._look_s = read, write, look_s
         self._packer = msgpack.Packer(default=array_out)
-        self._buffer = memoryview(bytearray(2**16))
+        if look_s is not None:
+            os.set_blocking(write, False)
+        self._arrival = select.poll()
+        self._arrival.register(read, select.POLLIN)
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        """Readable when a message is there."""
+        return self._in
 
     def send(self, message: Any) -> None:
-        """Raises TypeError for what is no plain data, OSError when the other side is gone."""
-        body = self._packer.pack(message)
-        self._socket.sendall(LENGTH.pack(len(body)) + body)
+        """Raises TypeError for what is no plain data, OSError when the other side is gone or takes nothing."""
+        body = NOTHING if message is None else self._packed(message)
+        sent = 0
+        while sent < len(body):
+            try:
+                sent += os.write(self._out, body[sent:] if sent else body)
+            except BlockingIOError:
+                self._await_room()
 
     def receive(self, waiting: Callable[[], None] | None = None) -> Any:
-        """The next message. `waiting` is called at each timeout of the socket, and may raise. Raises EOFError when the
-        other side is gone, ValueError for what is no message."""
-        got = self._fill(0, LENGTH.size, waiting)
-        size = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
+        """The next message. `waiting` is called every `look_s` seconds without one, and may raise. Raises EOFError when
+        the other side is gone, ValueError for what is no message."""
+        data = self._read(FIRST_BYTES, waiting)
+        if data == NOTHING:
+            return None
+        while len(data) < LENGTH.size:
+            data += self._read(FIRST_BYTES, waiting)
+        size = LENGTH.size + LENGTH.unpack_from(data)[0]
         if size > MAX_BYTES:
             raise ValueError(f"a message of {size} bytes")
-        if size > len(self._buffer):
-            self._buffer = memoryview(bytearray(self._buffer[:got]).ljust(size))
-        if self._fill(got, size, waiting) != size:
+        if len(data) < size:
+            data = self._whole(data, size, waiting)
+        if len(data) != size:
             raise ValueError("more than one message")
-        return msgpack.unpackb(self._buffer[LENGTH.size : size], ext_hook=array_in, strict_map_key=False)
+        return msgpack.unpackb(memoryview(data)[LENGTH.size :], ext_hook=array_in, strict_map_key=False)
 
     def close(self) -> None:
-        self._socket.close()
+        """Harmless when repeated."""
+        if self._in >= 0:
+            os.close(self._in)
+            os.close(self._out)
+            self._in = self._out = -1
 
-    def _fill(self, have: int, want: int, waiting: Callable[[], None] | None) -> int:
-        """Receives until at least `want` bytes are there; how many are."""
-        while have < want:
-            try:
-                got = self._socket.recv_into(self._buffer[have:])
-            except BlockingIOError:  # the socket's own timeout
-                if waiting is not None:
-                    waiting()
-                continue
-            if not got:
-                raise EOFError("the other side is gone")
-            have += got
-        return have
+    def _packed(self, message: Any) -> bytes:
+        body = self._packer.pack(message)
+        return LENGTH.pack(len(body)) + body
+
+    def _read(self, limit: int, waiting: Callable[[], None] | None) -> bytes:
+        while self._look_s is not None and not self._arrival.poll(1e3 * self._look_s):
+            if waiting is not None:
+                waiting()
+        data = os.read(self._in, limit)
+        if not data:
+            raise EOFError("the other side is gone")
+        return data
+
+    def _whole(self, data: bytes, size: int, waiting: Callable[[], None] | None) -> bytes:
+        parts, have = [data], len(data)
+        while have < size:
+            parts.append(self._read(size - have, waiting))
+            have += len(parts[-1])
+        return b"".join(parts)
+
+    def _await_room(self) -> None:
+        room = select.poll()
+        room.register(self._out, select.POLLOUT)
+        if not room.poll(1e3 * SEND_S):
+            raise TimeoutError(f"nothing was taken for {SEND_S:g} s")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from actors.hosting import wire
 from actors.hosting.plain import describe, portable, restore
-from actors.hosting.slab import HEADER, Pulse, Slab
+from actors.hosting.slab import HEADER, Outcome, Pulse, Slab
 from actors.hosting.spaces import build
 from actors.hosting.wire import ARRAY, LENGTH, MAX_BYTES, Channel, array_out
 
@@ -48,23 +49,45 @@ SPACES = st.recursive(
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Channel, socket.socket]]:
-    here, there = socket.socketpair()
-    there.settimeout(5.0)
-    yield Channel(here), there
+def pair() -> Iterator[tuple[Channel, Channel]]:
+    here, there = connected()
+    yield here, there
     here.close()
     there.close()
+
+
+def connected() -> tuple[Channel, Channel]:
+    """The host's end and the other."""
+    (question, ask), (answer, tell) = os.pipe(), os.pipe()
+    return Channel(answer, ask, look_s=5.0), Channel(question, tell)
 
 
 def sent(message: object) -> object:
-    here, there = map(Channel, socket.socketpair())
-    sender = threading.Thread(target=here.send, args=(message,))  # large ones do not fit into the socket
-    sender.start()
-    found = there.receive()
-    sender.join()
-    here.close()
-    there.close()
+    """From either end to the other."""
+    here, there = connected()
+    try:
+        for sender, receiver in ((here, there), (there, here)):
+            thread = threading.Thread(target=sender.send, args=(message,))  # large ones do not fit into the pipe
+            thread.start()
+            found = receiver.receive()
+            thread.join()
+            message = found
+    finally:
+        here.close()
+        there.close()
     return found
+
+
+def received(body: bytes) -> object:
+    """What is read of these bytes, after which the other side is gone."""
+    read, write = os.pipe()
+    os.write(write, body)
+    os.close(write)
+    channel = Channel(read, os.dup(read))
+    try:
+        return channel.receive()
+    finally:
+        channel.close()
 
 
 def in_bits(value: object) -> object:
@@ -111,40 +134,61 @@ def test_large_messages_grow_the_buffer() -> None:
 @given(st.binary(max_size=64))
 @settings(deadline=None)
 def test_bytes_that_are_no_message_are_errors_of_value(body: bytes) -> None:
-    here, there = socket.socketpair()
-    there.sendall(LENGTH.pack(len(body)) + body)
-    there.close()
-    try:
-        Channel(here).receive()
-    except (ValueError, EOFError):
-        pass
-    finally:
-        here.close()
+    with contextlib.suppress(ValueError, EOFError):
+        received(LENGTH.pack(len(body)) + body)
 
 
 @pytest.mark.parametrize(
     "parts",
     [("|O", (1,), b"12345678"), ("<f4", (3,), b"1234"), ("junk", (1,), b"1"), (3, 4), ("<f4", "x", b"1234"), b""],
 )
-def test_arrays_that_are_none(pair: tuple[Channel, socket.socket], parts: object) -> None:
+def test_arrays_that_are_none(parts: object) -> None:
     body = msgpack.packb(msgpack.ExtType(ARRAY, msgpack.packb(parts)))
-    pair[1].sendall(LENGTH.pack(len(body)) + body)
     with pytest.raises(ValueError, match=r"\w"):
-        pair[0].receive()
+        received(LENGTH.pack(len(body)) + body)
 
 
-def test_limits_and_ends(pair: tuple[Channel, socket.socket]) -> None:
+def test_limits_and_ends(pair: tuple[Channel, Channel]) -> None:
     channel, other = pair
     with pytest.raises(TypeError, match="object does not travel"):
         channel.send([object()])
     with pytest.raises(TypeError, match="ndarray does not travel"):
         array_out(np.array([object()]))
-    other.sendall(LENGTH.pack(MAX_BYTES))
     with pytest.raises(ValueError, match="a message of"):
-        channel.receive()
+        received(LENGTH.pack(MAX_BYTES))
+    with pytest.raises(ValueError, match="more than one"):
+        received(LENGTH.pack(1) + b"\x01\x01")
+    for cut in (b"", LENGTH.pack(2)[:3], LENGTH.pack(2) + b"\x01"):
+        with pytest.raises(EOFError):
+            received(cut)
     other.close()
     with pytest.raises(EOFError):
-        Channel(channel._socket).receive()
+        channel.receive()
+    with pytest.raises(OSError, match="Broken pipe"):
+        channel.send([1])
+
+
+def test_a_message_may_come_in_pieces() -> None:
+    read, write = os.pipe()
+    looks: list[float] = []
+    channel = Channel(read, os.dup(write), look_s=0.01)
+    body = msgpack.packb([1, "two"])
+
+    def piece() -> None:
+        looks.append(0.0)
+        os.write(write, (LENGTH.pack(len(body)) + body)[len(looks) - 1 :][:1])
+
+    assert channel.receive(piece) == [1, "two"]
+    assert len(looks) == LENGTH.size + len(body)
+    channel.close()
+    channel.close()
+    os.close(write)
+
+
+def test_what_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch, pair: tuple[Channel, Channel]) -> None:
+    monkeypatch.setattr(wire, "SEND_S", 0.05)
+    with pytest.raises(TimeoutError, match="nothing was taken"):
+        pair[0].send("x" * 2**20)
 
 
 def test_only_plain_data_of_an_info_travels() -> None:
@@ -169,6 +213,9 @@ def test_a_slab_holds_fields_of_any_kind_and_refuses_other_shapes() -> None:
     pulse = Pulse(memory)
     pulse.beat()
     assert 0.0 <= pulse.age() < 5.0
-    for one in (written, read, pulse):
+    outcome = Outcome(memory)
+    outcome.write(-0.5, True, False)
+    assert (Outcome(memory).read(), 0.0 <= pulse.age() < 5.0) == ((-0.5, True, False), True)
+    for one in (written, read, pulse, outcome):
         one.close()
     os.close(memory)
