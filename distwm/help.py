@@ -23,7 +23,8 @@ def print_settings(config: RunConfig, stream: IO[str]) -> None:
 
 def print_table(config: Any, title: str, stream: IO[str]) -> None:
     """Every leaf of a tree of dataclasses."""
-    table = Table(Column("key", no_wrap=True), "type", "value", "meaning", title=title)
+    narrow = (Column(name, max_width=22, overflow="fold") for name in ("type", "value"))  # the meaning has the rest
+    table = Table(Column("key", no_wrap=True), *narrow, "meaning", title=title)
     for leaf in walk(config):
         table.add_row(leaf.key, type_name(leaf.hint), as_text(leaf.value), _comments(leaf.owner).get(leaf.field, ""))
     terminal = Console(file=stream, highlight=False, markup=False)

@@ -73,7 +73,7 @@ def test_help_and_plan_name_everything() -> None:
     print_settings(CONFIG, stream)
     text = stream.getvalue()
     assert all(key in text for key in leaves(CONFIG) if len(key) < 30)
-    assert "rounds collect with the" in text  # a comment of the source
+    assert "improved policy" in text  # a comment of the source
     stream = io.StringIO()
     print_plan(CONFIG, stream)
     assert all(name in stream.getvalue() for name in ("tokenizer", "imagination", "evaluate"))
