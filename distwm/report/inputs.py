@@ -32,6 +32,9 @@ class RunFindings:
     gates: Mapping[str, Mapping[str, Record]]  # results/gates.json: stage -> metric -> value, threshold, passed
     open_loop: Arrays | None
     reconstruction: Arrays | None
+    evaluations: list[Record]  # results/curve.json: those on the way
+    prediction: Arrays | None
+    code_usage: Arrays | None
 
     @property
     def task(self) -> str:
@@ -83,6 +86,9 @@ def read_run(root: Path) -> RunFindings:
         gates=_json(results / "gates.json") or {},
         open_loop=_arrays(results / "open_loop.npz", ("truth", "prediction", "context")),
         reconstruction=_arrays(results / "reconstruction.npz", ("truth", "reconstruction")),
+        evaluations=_json(results / "curve.json") or [],
+        prediction=_arrays(results / "prediction.npz", ("horizon", "error", "marginal", "reward_error")),
+        code_usage=_arrays(results / "code_usage.npz", ("usage",)),
     )
 
 

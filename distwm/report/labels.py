@@ -19,6 +19,9 @@ FIGURES: Mapping[str, str] = {  # by name, or by the name before a horizon "_h<f
     "probe_r2": "R² of positions read from the latents of one frame",
     "psnr": "dB",
     "gain": "foreground error of copying over the model's",
+    "error": "open-loop error of the codes",
+    "marginal": "the same of a guess by frequency",
+    "reward_rmse": "root mean square error of the reward",
     "action_use": "error with shuffled actions over true ones",
 }
 

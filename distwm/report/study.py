@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from distwm.contest import Player
 from distwm.overrides import flatten
-from distwm.report import figures, page
+from distwm.report import curves, figures, page
 from distwm.report.canvas import INK, POLICY_COLOURS, style
 from distwm.report.command import command_of
-from distwm.report.inputs import RunFindings, read_run
+from distwm.report.inputs import Record, RunFindings, read_run
 from distwm.report.labels import describe, label_of
 from distwm.report.numerals import duration, mean_and_ends, number
 from distwm.report.page import Cell
@@ -27,17 +27,18 @@ from distwm.statistics import Interval, hierarchical_gain, over_seeds, t_interva
 from replay.errors import BadInput
 
 
-def write_study(dirs: Sequence[Path], out: Path | None = None) -> Path:
+def write_study(dirs: Sequence[Path], out: Path | None = None, baselines: Sequence[Path] = ()) -> Path:
     """Writes `out`/index.html (default: report/ beside the runs) over runs that differ in their training seed.
 
-    Raises BadInput if one of them is not a run directory, or if they are not one configuration under different seeds.
+    `baselines` are directories that `python -m distwm.baselines` has written; they are drawn beside the runs.
+    Raises BadInput if one is not a run directory, or if they are not one configuration under different seeds.
     """
     runs = [read_run(path) for path in dirs]
     _check(runs)
     folder = out or dirs[0].parent / "report"
     folder.mkdir(parents=True, exist_ok=True)
     with style():
-        text = _page(runs, folder)
+        text = _page(runs, folder, [curves.read_baseline(path) for path in baselines])
     write_atomically(folder / "index.html", text)
     return folder / "index.html"
 
@@ -55,7 +56,7 @@ def _check(runs: list[RunFindings]) -> None:
             )
 
 
-def _page(runs: list[RunFindings], folder: Path) -> str:
+def _page(runs: list[RunFindings], folder: Path, baselines: list[list[list[Record]]]) -> str:
     first = runs[0]
     pooled = (
         "Mean over training seeds. Hierarchical bootstrap: seeds, then episodes. The t interval counts each seed once."
@@ -69,6 +70,7 @@ def _page(runs: list[RunFindings], folder: Path) -> str:
                 draw(folder, "gains", _gains(runs)),
             ),
         ),
+        _learning_curves(runs, folder, baselines),
         page.card("Over all seeds", pooled, _over_all(runs)),
         page.card("Seed by seed", "95% t intervals over paired episodes.", _by_seed(runs, folder)),
         page.card("Gates", "Held-out figures of every seed; red where the gate was missed.", _gates(runs)),
@@ -79,6 +81,21 @@ def _page(runs: list[RunFindings], folder: Path) -> str:
     seeds = ", ".join(str(run.seed) for run in runs)
     title = f"{first.task}, {len(runs)} seeds"
     return page.page(title, f"{kicker} · training seeds {seeds}", verdict_of_study(runs), body)
+
+
+def _learning_curves(runs: list[RunFindings], folder: Path, baselines: list[list[list[Record]]]) -> str:
+    """The curves over seeds, and a line for each seed with the best of its last evaluations."""
+    entrants = [[run.evaluations for run in runs], *baselines]
+    named = [(line, seeds) for seeds in entrants for line in curves.lines_over(seeds)]
+    rows = []
+    for line, seeds in named:
+        best = [value for seed in seeds if (value := curves.best_of_last(seed, line.player)) is not None]
+        shown = (", ".join(map(number, best)), number(float(np.median(best))))
+        rows.append((Cell(line.label), *map(Cell, shown), Cell(*mean_and_ends(t_interval(best)))))
+    text = "Evaluations on the way: means with 95% t intervals over training seeds."
+    headers = ("policy", f"best of the last {curves.LAST} evaluations, by seed", "median", "mean [t interval]")
+    figure = curves.learning_curve([line for line, _ in named], curves.flat_of(runs))
+    return page.card("Learning curves", text, draw(folder, "learning_curves", figure), page.table(headers, rows))
 
 
 def _all_gains(runs: list[RunFindings], ours: Player, theirs: Player) -> dict[int, np.ndarray]:

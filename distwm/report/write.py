@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from distwm.report import figures, page, pictures
+from distwm.report import codes, curves, figures, page, pictures
 from distwm.report.canvas import as_svg, style
 from distwm.report.command import command_of
 from distwm.report.inputs import RunFindings, read_run
@@ -55,9 +55,11 @@ def _page(run: RunFindings, draw: Draw) -> str:
     body = [
         page.tiles(_tiles(run, rows)),
         page.pair(dream_card(run), _returns(run, rows, draw)),
+        _learning_curve(run, draw),
         _table_of_returns(run, rows),
         _comparisons(run),
         _world_model(run, draw),
+        _codes(run, draw),
         page.card(
             "Tokenizer",
             "Held-out frames, and what is left of them after the bottleneck.",
@@ -82,6 +84,8 @@ def _tiles(run: RunFindings, rows: list[Row]) -> list[tuple[str, str]]:
         gain, ends = mean_and_ends(row.gain, sign=True)
         found.append((gain, f"gain over {label_of(*reference)} {ends}"))
         found.append((number(row.returns.mean), f"return of the {label_of(*subject)}"))
+    if (best := curves.best_of_last(run.evaluations, subject)) is not None:
+        found.append((number(best), f"best of its last {curves.LAST} evaluations on the way"))
     for stage, metric in (
         ("dynamics", "action_use_h4"),
         ("tokenizer", "probe_r2"),
@@ -114,6 +118,14 @@ def _returns(run: RunFindings, rows: list[Row], draw: Draw) -> str:
         "Returns in the real environment",
         text,
         draw("returns", figures.returns(rows, run.played, run.contest.reference)),
+    )
+
+
+def _learning_curve(run: RunFindings, draw: Draw) -> str:
+    text = "Evaluations on the way, each from the same start states; 95% intervals over their episodes."
+    lines = curves.lines_over([run.evaluations])
+    return page.card(
+        "Learning curve", text, draw("learning_curve", curves.learning_curve(lines, curves.flat_of([run])))
     )
 
 
@@ -174,6 +186,14 @@ def _world_model(run: RunFindings, draw: Draw) -> str:
         draw("open_loop", pictures.strips(run.open_loop)),
         draw("horizons", figures.horizons(run.open_loop)),
     )
+
+
+def _codes(run: RunFindings, draw: Draw) -> str:
+    text = "On held-out episodes: what the model predicts from the first observation and the actions alone."
+    pieces = [draw("prediction", codes.prediction(run.prediction))] if run.prediction else []
+    if run.code_usage:
+        pieces.append(draw("code_usage", codes.usage(run.code_usage)))
+    return page.card("Codes", text, *pieces)
 
 
 def _gates(run: RunFindings) -> str:

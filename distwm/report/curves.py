@@ -1,0 +1,106 @@
+"""Learning curves: evaluations on the way, of one run or over training seeds, beside those of a baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from distwm.contest import Player
+from distwm.report.canvas import INK, POLICY_COLOURS, blank, quiet
+from distwm.report.inputs import Record, RunFindings
+from distwm.report.labels import label_of
+from distwm.statistics import Interval, t_interval
+from replay.errors import BadInput
+
+LAST = 3  # evaluations at the end of which the best one counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a policy earned at each evaluation: over episodes of one seed, or over the means of several seeds."""
+
+    player: Player
+    env_steps: np.ndarray  # (N,)
+    returns: list[Interval]
+    seeds: int
+
+    @property
+    def label(self) -> str:
+        return label_of(*self.player) + (f" ({self.seeds} seeds)" if self.seeds > 1 else "")
+
+
+def lines_over(seeds: Sequence[Iterable[Record]]) -> list[Line]:
+    """One line for each policy, from each seed's evaluations: over episodes where there is one seed, else over seeds,
+    at the evaluations that all of them have."""
+    found: dict[Player, list[dict[int, list[float]]]] = {}
+    for number, rows in enumerate(seeds):
+        for row in rows:
+            per_seed = found.setdefault((row["policy"], row["mode"]), [{} for _ in seeds])
+            per_seed[number][row["env_steps"]] = row["returns"]
+    return [_line(player, per_seed) for player, per_seed in found.items()]
+
+
+def _line(player: Player, per_seed: list[dict[int, list[float]]]) -> Line:
+    shared = sorted(set.intersection(*(set(curve) for curve in per_seed)))
+    each = [[curve[step] for curve in per_seed] for step in shared]
+    values = [seeds[0] if len(seeds) == 1 else [float(np.mean(r)) for r in seeds] for seeds in each]
+    return Line(player=player, env_steps=np.array(shared), returns=[*map(t_interval, values)], seeds=len(per_seed))
+
+
+def best_of_last(rows: Iterable[Record], player: Player) -> float | None:
+    """The best mean return of the last three evaluations; None if there was none."""
+    own = sorted((row["env_steps"], float(np.mean(row["returns"]))) for row in rows if _is(row, player))
+    return max((mean for _, mean in own[-LAST:]), default=None)
+
+
+def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] = ()) -> Figure | None:
+    """Means with 95% intervals by environment steps. `flat`: policies that do not learn, and what they earn."""
+    lines = [line for line in lines if len(line.env_steps)]
+    if not lines:
+        return None
+    figure = blank(9.6, 3.6)
+    ax = figure.subplots()
+    for line in lines:
+        colour = POLICY_COLOURS.get(line.player[0], INK)
+        style = "-" if line.player[1] == "sample" or line.player[0] != "mppi" else "--"
+        ax.plot(line.env_steps, [r.mean for r in line.returns], style, color=colour, marker="o", ms=3, label=line.label)
+        low, high = (np.array([getattr(r, end) for r in line.returns]) for end in ("low", "high"))
+        known = np.isfinite(low)
+        ax.fill_between(line.env_steps[known], low[known], high[known], color=colour, alpha=0.15, linewidth=0)
+    for player, mean in flat:
+        ax.axhline(mean, color=POLICY_COLOURS.get(player[0], INK), linewidth=1, dashes=(4, 3), label=label_of(*player))
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel("return")
+    means = [r.mean for line in lines for r in line.returns]
+    ax.set_ylim(0 if min(means) >= 0 else None, 1.25 * max(means) if max(means) > 0 else None)  # room for the legend
+    quiet(ax)
+    ax.legend(loc="upper left", ncols=3)
+    return figure
+
+
+def flat_of(runs: Sequence[RunFindings]) -> list[tuple[Player, float]]:
+    """Random play, where it was evaluated."""
+    player = ("random", "sample")
+    means = [float(np.mean([*run.played[player].values()])) for run in runs if player in run.played]
+    return [(player, float(np.mean(means)))] if means else []
+
+
+def read_baseline(root: Path) -> list[list[Record]]:
+    """The evaluations of each seed of a baseline, `root`/seed*/results/curve.json. Raises BadInput if none."""
+    paths = sorted(root.glob("seed*/results/curve.json"))
+    try:
+        found = [json.loads(path.read_text()) for path in paths]
+    except ValueError as error:
+        raise BadInput(f"A curve below {root} cannot be read: {error}.", "Run that seed again.") from error
+    if not found:
+        raise BadInput(f"{root} holds no baseline.", "Give what `python -m distwm.baselines ... out=DIR` has written.")
+    return found
+
+
+def _is(row: Record, player: Player) -> bool:
+    return (row["policy"], row["mode"]) == player
