@@ -41,7 +41,7 @@ class _Column:
 
     def read(self, group: Any, rows: Any = slice(None)) -> np.ndarray:
         """(T, *shape)"""
-        parts = [np.asarray(group[key][rows]) for key in self.keys]
+        parts = [_values(group, key, rows) for key in self.keys]
         values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if self.turned:
             values = values[:, ::-1, ::-1]
@@ -129,7 +129,7 @@ class LiberoReader:
     def _arrays(self, group: Any) -> dict[str, np.ndarray]:
         """T decisions make T + 1 records. The last observation is the file's own if it has one (robomimic's next_obs),
         else the one before once more."""
-        actions, rewards = np.asarray(group["actions"], np.float32), np.asarray(group["rewards"], np.float32)
+        actions, rewards = (_values(group, key).astype(np.float32) for key in ("actions", "rewards"))
         if len(rewards) != len(actions):
             raise ValueError(f"rewards has {len(rewards)} rows for {len(actions)} actions")
         steps, arrays = len(actions) + 1, {}
@@ -143,7 +143,7 @@ class LiberoReader:
         arrays["reward"] = np.concatenate([np.zeros(1, np.float32), rewards.reshape(-1)])
         arrays |= {name: np.zeros(steps, bool) for name in FLAGS}
         arrays["is_first"][0] = arrays["is_last"][-1] = True
-        arrays["is_terminal"][-1] = bool(group["dones"][-1]) if "dones" in group else False
+        arrays["is_terminal"][-1] = bool(_values(group, "dones", -1)) if "dones" in group else False
         return arrays
 
 
@@ -153,6 +153,28 @@ def _h5py() -> ModuleType:
     except ImportError as error:
         raise Missing("HDF5 files need h5py.", "Run: pip install 'distwm[hdf5]'") from error
     return h5py
+
+
+def _values(group: Any, key: str, rows: Any = slice(None)) -> np.ndarray:
+    """Of a data set. Raises OSError that names it and the place in the file."""
+    found = group[key]
+    try:
+        return np.asarray(found[rows])
+    except OSError as error:
+        raise OSError(f"{found.name} at byte {_place(found)}: {_brief(error)}") from error
+
+
+def _place(found: Any) -> int:
+    """The byte at which the values lie that cannot be read, of one chunk where there are several."""
+    if found.chunks is None:
+        return int(found.id.get_offset() or 0)
+    for number in range(found.id.get_num_chunks()):
+        chunk = found.id.get_chunk_info(number)
+        try:
+            found[tuple(slice(at, at + size) for at, size in zip(chunk.chunk_offset, found.chunks, strict=True))]
+        except OSError:
+            return int(chunk.byte_offset)
+    return 0
 
 
 def _columns(group: Any, rename: Mapping[str, str], size: int | None) -> dict[str, _Column]:

@@ -134,13 +134,28 @@ def test_a_flipped_byte_is_found_where_the_file_has_checksums(tmp_path: Path) ->
     with h5py.File(path, "r+") as file:
         values = file["data/demo_0/actions"][:]
         del file["data/demo_0/actions"]
-        file.create_dataset("data/demo_0/actions", data=values, chunks=values.shape, fletcher32=True)
+        file.create_dataset("data/demo_0/actions", data=values, chunks=(2, 7), fletcher32=True)
     content = bytearray(path.read_bytes())
-    content[content.rfind(values.tobytes()) + 40] ^= 4
+    place = content.rfind(values[2:4].tobytes())
+    content[place + 40] ^= 4
     path.write_bytes(content)
     (found,) = open_(path).read()
     assert isinstance(found, Unreadable)
-    assert f"{path}, data/demo_0: " in found.reason
+    assert f"{path}, data/demo_0: /data/demo_0/actions at byte {place}: " in found.reason
+
+
+def test_wherever_a_file_is_damaged_it_is_named_and_other_files_are_read(tmp_path: Path) -> None:
+    whole = write(tmp_path / "in/whole.hdf5").read_bytes()
+    path = tmp_path / "in/zdamaged.hdf5"
+    lost = 0
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + b"\xff" * 48 + whole[place + 48 :])
+        found = list(open_(tmp_path / "in").read())
+        wrong = [one for one in found if isinstance(one, Unreadable)]
+        assert all(str(path) in one.reason for one in wrong)
+        assert {one.name for one in found if one not in wrong} >= {f"whole/demo_{number}" for number in LENGTHS}
+        lost += bool(wrong)
+    assert lost >= 5, "the rest fell into pictures and numbers without checksums"
 
 
 def test_what_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
