@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-Allocate = Callable[[int], np.ndarray]  # number of bytes -> (bytes,) uint8
-
 _SMALL = 2**16  # bytes: below, the allocator keeps its memory at hand anyway
 _IDLE = 64  # takes after which memory that nobody asked for goes back
-
-
-def plain_memory(size: int) -> np.ndarray:
-    """(size,) uint8, not initialised."""
-    return np.empty(size, np.uint8)
 
 
 @dataclass(slots=True)
@@ -31,9 +23,7 @@ class _Block:
 class BufferPool:
     """Lends arrays. One comes back by being forgotten: by its last view, tensor or memoryview, wherever that is."""
 
-    def __init__(self, allocate: Allocate = plain_memory) -> None:
-        """`allocate` makes the memory, such as page-locked memory for a GPU."""
-        self._allocate = allocate
+    def __init__(self) -> None:
         self._blocks: list[_Block] = []
         self._takes = 0
         self._lock = threading.Lock()
@@ -47,7 +37,7 @@ class BufferPool:
         """A C-contiguous, writable array of any content."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
-        if size < _SMALL and self._allocate is plain_memory:
+        if size < _SMALL:
             return np.empty(shape, dtype)
         with self._lock:
             self._takes += 1
@@ -58,11 +48,11 @@ class BufferPool:
             return lent.view(dtype).reshape(shape)
 
     def _free(self, size: int) -> _Block | None:
-        return next((b for b in self._blocks if b.memory.nbytes == max(size, 1) and b.lent() is None), None)
+        return next((b for b in self._blocks if b.memory.nbytes == size and b.lent() is None), None)
 
     def _new(self, size: int) -> _Block:
         recent = self._takes - _IDLE
         self._blocks = [b for b in self._blocks if b.lent() is not None or b.taken > recent]
-        memory = self._allocate(max(size, 1))
+        memory = np.empty(size, np.uint8)
         self._blocks.append(_Block(memory, weakref.ref(memory), self._takes))
         return self._blocks[-1]

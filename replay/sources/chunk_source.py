@@ -49,14 +49,13 @@ class ChunkSource:
         index: EpisodeIndex,
         arena: Arena,
         run: str | None = None,
-        buffers: BufferPool | None = None,
         refresh_every_s: float = 0.0,
     ) -> None:
         """Bodies must be of `run`, unless it is None. With `refresh_every_s`, `batch` refreshes by itself that often;
         then draws depend on when they are made."""
         self.spec = spec
         self.rejected = 0  # chunks with a damaged body
-        self._index, self._arena, self._buffers = index, arena, buffers or BufferPool()
+        self._index, self._arena, self._buffers = index, arena, BufferPool()
         self._keys: dict[int, bytes] = {}  # by ref, of chunks that were drawn lately
         self._loader = Loader(spec, run, self._bodies)
         self._lock = threading.RLock()

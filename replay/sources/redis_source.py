@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 
 from replay.arena.arena import Arena
-from replay.arena.buffers import Allocate, BufferPool, plain_memory
 from replay.arena.shared_file import private_directory
 from replay.config import ReplayConfig
 from replay.errors import ExperienceLost
@@ -37,16 +36,8 @@ class RedisSource(ChunkSource):
     shards alone. A shard that is away for `outage_s` ends this with TryAgain.
     """
 
-    def __init__(
-        self,
-        config: ReplayConfig,
-        run: str,
-        spec: EpisodeSpec,
-        timeout_s: float = 60,
-        allocate: Allocate = plain_memory,
-    ) -> None:
-        """Connects and reads the index. `outage_s` of the configuration is at most `timeout_s` here. Batches lie in
-        memory that `allocate` makes.
+    def __init__(self, config: ReplayConfig, run: str, spec: EpisodeSpec, timeout_s: float = 60) -> None:
+        """Connects and reads the index. `outage_s` of the configuration is at most `timeout_s` here.
 
         Raises TryAgain if a shard does not answer, BadInput if the run has another spec.
         """
@@ -66,7 +57,6 @@ class RedisSource(ChunkSource):
             EpisodeIndex(config.valid_share, config.sampling),
             Arena(directory, run, spec, config.arena_bytes),
             run,
-            BufferPool(allocate),
             config.refresh_every_s,
         )
         self.refresh()
