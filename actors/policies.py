@@ -43,6 +43,11 @@ def build(
         return Behaviour(config, expert(behaviour.expert or env.task), action_dim)
     if system is None:
         raise unknown("policy", policy.name, SCRIPTED, hint="There is no trained system here.")
+    return trained(policy, system)
+
+
+def trained(policy: PolicySpec, system: System) -> Agent:
+    """An agent of the system. Raises BadInput for a name that it does not have."""
     try:
         return system.agent(policy.name, policy.explored)
     except KeyError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -29,6 +30,8 @@ def run() -> str:
 
 @pytest.fixture(scope="module")  # other folders' tests start a Ray of their own in the same process
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    here = Path(__file__).parent
+    paths = {"env_vars": {"PYTHONPATH": f"{here.parent.parent}:{here}"}}  # so that actors find the tests' own systems
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False, runtime_env=paths)
     yield
     ray.shutdown()
