@@ -15,7 +15,7 @@ from actors.fleet.desk import Desk
 from actors.fleet.roster import Roster
 from actors.fleet.slot import Job, Tally
 from actors.fleet.supervisor import HEALTH_S, Supervisor
-from actors.fleet.work import REASONS, Done, RunnerStatus, Task, Work
+from actors.fleet.work import REASONS, Done, RunnerStatus, Task, Work, total
 from actors.policies import PolicySpec
 from actors.runner import CollectStats, EnvRunner, EpisodeResult, RunnerConfig
 from learners.system import SystemConfig
@@ -74,14 +74,8 @@ class Fleet:
         piece of work fails too often or no runner comes back."""
         start = time.perf_counter()
         done = self._run(self._pieces("collect", policy, episodes, weights, member))
-        parts = [one.stats for one in done if one.stats is not None]
-        return CollectStats(
-            steps=sum(part.steps for part in parts),
-            episodes=sum(part.episodes for part in parts),
-            returns=tuple(itertools.chain.from_iterable(part.returns for part in parts)),
-            seconds=time.perf_counter() - start,
-            retries=sum(one.retries for one in done),
-        )
+        parts = [one.stats for one in done if one.stats]
+        return total(parts, time.perf_counter() - start, retries=sum(one.retries for one in done))
 
     def evaluate(
         self,
@@ -130,20 +124,20 @@ class Fleet:
 
     def figures(self) -> dict[str, float]:
         """Totals for the metrics: runners now, what all have done since the start, failures by reason."""
-        status, total = self.status(), self._total()
+        status, tally = self.status(), self._total()
         lags = [one.lag for one in status if one.version >= 0] or [0]
         return {
             "runners": len(status),
             "up": sum(one.state in ("idle", "busy") for one in status),
             "quarantined": sum(one.state == "quarantined" for one in status),
-            "steps": total.steps,
-            "episodes": total.episodes,
+            "steps": tally.steps,
+            "episodes": tally.episodes,
             "steps_per_s": sum(one.steps_per_s for one in status),
             "lag_mean": sum(lags) / len(lags),
             "lag_max": max(lags),
             "lag_max_s": max((one.lag_s for one in status), default=0.0),
-            "restarts": total.restarts,
-            **{f"failures_{reason}": total.failures[reason] for reason in REASONS},
+            "restarts": tally.restarts,
+            **{f"failures_{reason}": tally.failures[reason] for reason in REASONS},
         }
 
     def close(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import ray
@@ -70,6 +72,21 @@ class RunnerStatus:
     again_s: float = 0.0  # until it is started (waiting) or tried (quarantined) again; -1: never
     pid: int = 0
     node: str = ""
+
+
+def total(parts: Sequence[CollectStats], seconds: float, retries: int) -> CollectStats:
+    """Of pieces in the order of their episodes, played within so many seconds."""
+    return CollectStats(
+        steps=sum(part.steps for part in parts),
+        episodes=sum(part.episodes for part in parts),
+        returns=tuple(chain.from_iterable(part.returns for part in parts)),
+        seconds=seconds,
+        retries=retries,
+        lengths=tuple(chain.from_iterable(part.lengths for part in parts)),
+        successes=tuple(chain.from_iterable(part.successes for part in parts)),
+        env_steps=sum(part.env_steps for part in parts),
+        failures=dict(sum((Counter(part.failures) for part in parts), Counter[str]())),
+    )
 
 
 def reason_of(error: Exception) -> Reason:
