@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from replay.errors import BadInput, TryAgain
 
@@ -51,3 +53,61 @@ def own(directory: Path) -> IO[str]:
             f"Another process writes in {directory}.", "Wait for its end, or give another directory."
         ) from error
     return lock
+
+
+class DirectoryWriter:
+    """Writes a directory, which it makes and locks. One writer at a time; not for several threads at once.
+
+    What is unfinished is committed or abandoned as a whole.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Call it last: it goes on with what is there. Raises as `own`, and as `_go_on`."""
+        self.directory = Path(directory)
+        self._lock = own(self.directory)
+        try:
+            self._go_on()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def commit(self) -> None:
+        """Makes what was added last, whatever happens from now on."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Commits and lets others write."""
+        try:
+            self.commit()
+        finally:
+            self._abandon()
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()  # after an error too: what was added is whole
+
+    def _go_on(self) -> None:
+        """Takes over what is there, and clears away what a killed writer left."""
+        raise NotImplementedError
+
+    def _abandon(self) -> None:
+        """Forgets what is unfinished. Harmless when repeated."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _writing(self, spoilt_by: type[BaseException] = OSError) -> Iterator[None]:
+        """What is unfinished goes when this is interrupted by `spoilt_by`. Raises BadInput if the disk fails."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, spoilt_by):
+                self._abandon()
+            if not isinstance(error, OSError):
+                raise
+            raise BadInput(
+                f"{self.directory} cannot be written: {error.strerror or error}.",
+                "Make room there, then run the same command again: what is complete stays.",
+            ) from error

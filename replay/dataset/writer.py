@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from replay.check import check_spec
 from replay.codec import checksum_of, encode
 from replay.config import Codec
 from replay.dataset.episodes import Actor, NamedEpisode, check_episode
-from replay.dataset.files import LOCK, own
+from replay.dataset.files import LOCK, DirectoryWriter
 from replay.dataset.filling import OpenShard
 from replay.dataset.format import (
     MANIFEST,
@@ -35,7 +34,7 @@ _MAX_CHUNK_BYTES = 2**26  # raw: large frames make shorter chunks
 _OURS = re.compile(rf"{re.escape(LOCK)}|\.?(manifest\.json|shard-\d{{5,}}\.(bin|json))(\.tmp)?")
 
 
-class DatasetWriter:
+class DatasetWriter(DirectoryWriter):
     """Adds episodes to a directory, which it makes if need be. One writer at a time; not for several threads at once.
 
     Nothing is kept in memory but one episode and the names of all. Episodes that are there already are passed over, so
@@ -61,7 +60,6 @@ class DatasetWriter:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise BadInput(f"The data set is called {name!r}.", "Use letters, digits, dot, dash and underscore alone.")
         step_bytes = sum(np.dtype(f.dtype).itemsize * math.prod(f.shape) for f in spec.fields)
-        self.directory = Path(directory)
         self._codec, self._shard_bytes = codec, shard_bytes
         self._chunk_steps = max(1, min(chunk_steps, _MAX_CHUNK_BYTES // step_bytes))
         self._manifest = Manifest(name=name, spec=spec, origin=json.loads(json.dumps(origin or {})))
@@ -69,12 +67,7 @@ class DatasetWriter:
         self._lives: dict[tuple[str, int], tuple[int, int]] = {}  # life -> its newest episode and chunk
         self._shard: OpenShard | None = None
         self._finished_lives = self._lives  # as they were before the open shard
-        self._lock = own(self.directory)
-        try:
-            self._go_on()
-        except BaseException:
-            self._lock.close()
-            raise
+        super().__init__(directory)
 
     @property
     def names(self) -> Set[str]:
@@ -137,20 +130,6 @@ class DatasetWriter:
             write_manifest(self.directory, manifest)
         self._manifest, self._shard = manifest, None
 
-    def close(self) -> None:
-        """Commits and lets others write."""
-        try:
-            self.commit()
-        finally:
-            self._abandon()
-            self._lock.close()
-
-    def __enter__(self) -> DatasetWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()  # after an error too: what was added is whole
-
     def _go_on(self) -> None:
         """Takes over what is there, and clears away what a killed writer left."""
         if is_dataset(self.directory):
@@ -197,17 +176,6 @@ class DatasetWriter:
         self._names.add(episode.name)
         last = episode.chunks[-1].entry.id
         self._lives[last.stream, last.incarnation] = episode.key.episode, last.seq
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._abandon()
-            raise BadInput(
-                f"{self.directory} cannot be written: {error.strerror}.",
-                "Make room there, then run the same command again: what is complete stays.",
-            ) from error
 
     def _abandon(self) -> None:
         """Forgets the shard that is not finished."""

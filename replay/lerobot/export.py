@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from replay.check import check_spec
 from replay.dataset.episodes import NamedEpisode, check_episode, digest_of
-from replay.dataset.files import LOCK, own
+from replay.dataset.files import LOCK, DirectoryWriter
 from replay.errors import BadInput
 from replay.lerobot.format import (
     DATA_PATH,
@@ -35,7 +35,7 @@ from replay.lerobot.tables import to_arrow
 from replay.schema import EpisodeSpec
 
 
-class LeRobotWriter:
+class LeRobotWriter(DirectoryWriter):
     """Adds episodes to a directory, which it makes if need be. One writer at a time; not for several threads at once.
 
     Episodes that are there already are passed over. A kill costs the file that is not finished: `max_file_bytes` at
@@ -61,7 +61,7 @@ class LeRobotWriter:
         check_spec(spec)
         if fps < 1:
             raise BadInput(f"fps is {fps}.", "Give 1 or more frames a second.")
-        self.directory, self._spec, self._fps, self._task = Path(directory), spec, fps, task
+        self._spec, self._fps, self._task = spec, fps, task
         self._max_file_bytes, self._max_file_rows = max_file_bytes, max_file_rows
         self._columns = columns_of(spec)
         self._all = (*self._columns.values(), *extra_columns())
@@ -69,17 +69,12 @@ class LeRobotWriter:
         self._schema = schema_of(self._all).with_metadata({"huggingface": json.dumps(features)})
         notes = {"version": 1, "spec": [asdict(f) for f in spec.fields], "task": task, "origin": dict(origin or {})}
         notes["columns"] = {field: column.name for field, column in self._columns.items()}
-        self._meta = Meta(self.directory, self._all, fps, notes)
+        self._meta = Meta(Path(directory), self._all, fps, notes)
         self._rows: list[Row] = []  # of the file that is being written: its episodes
         self._names: set[str] = set()  # theirs
         self._frames = 0  # theirs
         self._file: tuple[IO[bytes], pq.ParquetWriter] | None = None
-        self._lock = own(self.directory)
-        try:
-            self._go_on()
-        except BaseException:
-            self._lock.close()
-            raise
+        super().__init__(directory)
 
     @property
     def names(self) -> Set[str]:
@@ -107,7 +102,7 @@ class LeRobotWriter:
         pictures = {c.name: image_stats(values[c.name]) for c in self._all if c.kind == "image"}
         for name, stats in (pictures | array_stats(numbers)).items():
             row |= packed(name, stats)
-        with self._writing():
+        with self._writing(BaseException):  # half an episode may be in the file
             file, parquet = self._file = self._file or self._begin_file()
             parquet.write_table(table, row_group_size=len(table))
             self._rows.append(row)
@@ -121,7 +116,7 @@ class LeRobotWriter:
         """Finishes the current file, and the data set with it."""
         if self._file is None or not self._rows:
             return
-        with self._writing():
+        with self._writing(BaseException):
             file, parquet = self._file
             parquet.close()
             file.flush()
@@ -130,20 +125,6 @@ class LeRobotWriter:
             Path(file.name).replace(self._path(DATA_PATH))
             self._meta.save(self._rows)
         self._rows, self._names, self._frames, self._file = [], set(), 0, None
-
-    def close(self) -> None:
-        """Commits and lets others write."""
-        try:
-            self.commit()
-        finally:
-            self._abandon()
-            self._lock.close()
-
-    def __enter__(self) -> LeRobotWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()  # after an error too: what was added is whole
 
     def _go_on(self) -> None:
         """Takes over what is there, and clears away the file that a killed writer left."""
@@ -206,21 +187,6 @@ class LeRobotWriter:
             "index": number + row["dataset_from_index"],
             "task_index": np.full(steps, task, np.int64),
         }
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Whatever interrupts this, the unfinished file goes: half an episode may be in it."""
-        try:
-            yield
-        except OSError as error:
-            self._abandon()
-            raise BadInput(
-                f"{self.directory} cannot be written: {error.strerror or error}.",
-                "Make room there, then run the same command again: what is complete stays.",
-            ) from error
-        except BaseException:
-            self._abandon()
-            raise
 
     def _abandon(self) -> None:
         opened, self._file = self._file, None
