@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from distwm.casting import as_text
 from distwm.config import RunConfig, dump, load_saved, public_leaves
+from replay.dataset.files import replace_file
 from replay.errors import BadInput, TryAgain
 
 # Settings that say how a run is executed, not what it computes: they may differ when the same run goes on.
@@ -120,12 +120,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 def write_atomically(path: Path, text: str) -> None:
     """After a crash at any moment the file holds the old text or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, text.encode())
 
 
 def _slice_of(line: str) -> float:
