@@ -40,14 +40,14 @@ class _Column:
     turned: bool = False  # by 180 degrees, as LIBERO's environment turns its pictures
 
     def read(self, group: Any, rows: Any = slice(None)) -> np.ndarray:
-        """(T, *shape)"""
+        """(T, *shape), perhaps a view."""
         parts = [_values(group, key, rows) for key in self.keys]
         values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if self.turned:
             values = values[:, ::-1, ::-1]
         if self.dtype == "uint8" and values.ndim == 4 and values.shape[1:] != self.shape:
             values = np.stack([_resized(frame, self.shape) for frame in values])
-        return np.ascontiguousarray(values, self.dtype)
+        return values.astype(self.dtype, copy=False)
 
 
 class LiberoReader:
