@@ -62,3 +62,7 @@ class Source(Protocol):
         """Says how much a learner wants to see windows again: `priorities` (len(windows),), finite and >= 0, such as
         |td error| or loss. A hint: sources that do not prioritise ignore it. Raises BadInput for other numbers."""
         ...
+
+    def close(self) -> None:
+        """Lets go of what it holds: connections, threads, its share of the arena. Harmless when repeated."""
+        ...

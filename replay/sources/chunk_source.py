@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -75,13 +75,10 @@ class ChunkSource:
             self._refreshed_s = time.monotonic()
             return self._index.steps
 
-    def episodes(self, split: Split, labels: frozenset[str] | None = None) -> Sequence[EpisodeKey]:
-        """Keys, sorted; with `labels`, of episodes that began with one of these sources."""
+    def episodes(self, split: Split) -> Sequence[EpisodeKey]:
+        """Keys, sorted."""
         with self._lock:
-            keys = self._index.keys(split)
-            if labels is None:
-                return keys
-            return tuple(key for key in keys if self._index.entry(self._index.refs(key)[0]).source in labels)
+            return self._index.keys(split)
 
     def entries(self, key: EpisodeKey) -> list[Entry]:
         """The chunks of an episode, in order: who acted in which steps. Raises KeyError."""
@@ -113,29 +110,10 @@ class ChunkSource:
         *,
         context: int = 0,
         across: bool = False,
-        labels: frozenset[str] | None = None,
     ) -> Batch:
-        """See `Source`. With `labels`, only of episodes that began with one of these sources."""
-        with self._lock:
-            if self._refresh_every_s and time.monotonic() - self._refreshed_s > self._refresh_every_s:
-                self.refresh()
-            away: Away | None = None
-            while True:  # each turn has fewer chunks to offer, or fewer shards, or waits with a deadline
-                try:
-                    shards = away.shards if away else frozenset()
-                    drawn = self._index.draw(
-                        key, batch_size, length, split, context=context, across=across, labels=labels, away=shards
-                    )
-                    return self._batch(drawn, fields)
-                except _Gone:
-                    continue
-                except Away as error:
-                    away = Away(error.shards | shards, error.reason)
-                except LookupError:
-                    if away is None:
-                        raise
-                    self._wait(away)
-                    away = None
+        """See `Source`."""
+        wanted, draw = (key, batch_size, length, split), self._index.draw
+        return self._drawn(fields, lambda away: draw(*wanted, context=context, across=across, away=away))
 
     def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
         """See `Source`. Ignored unless the index prioritises."""
@@ -143,7 +121,7 @@ class ChunkSource:
             self._index.feedback(windows, priorities)
 
     def only(self, labels: Collection[str]) -> Source:
-        """The episodes that began with one of these sources, such as "expert". This source must outlive it."""
+        """The episodes that began with one of these sources, such as "expert". Closing it closes this source."""
         return _Only(self, frozenset(labels))
 
     def close(self) -> None:
@@ -153,6 +131,26 @@ class ChunkSource:
 
     def _refresh(self) -> None:
         """Brings the index up to date."""
+
+    def _drawn(self, fields: Sequence[str] | None, draw: Callable[[frozenset[int]], Drawn]) -> Batch:
+        """A batch as `draw` draws it from all shards but those that are away."""
+        with self._lock:
+            if self._refresh_every_s and time.monotonic() - self._refreshed_s > self._refresh_every_s:
+                self.refresh()
+            away: Away | None = None
+            while True:  # each turn has fewer chunks to offer, or fewer shards, or waits with a deadline
+                try:
+                    shards = away.shards if away else frozenset()
+                    return self._batch(draw(shards), fields)
+                except _Gone:
+                    continue
+                except Away as error:
+                    away = Away(error.shards | shards, error.reason)
+                except LookupError:
+                    if away is None:
+                        raise
+                    self._wait(away)
+                    away = None
 
     def _wait(self, away: Away) -> None:
         """Waits a moment for shards that nobody can do without. Raises TryAgain if they have been away for too long."""
@@ -240,7 +238,9 @@ class _Only:
 
     def episodes(self, split: Split) -> Sequence[EpisodeKey]:
         """Keys, sorted."""
-        return self._source.episodes(split, self._labels)
+        source = self._source
+        with source._lock:
+            return [key for key in source.episodes(split) if source.entries(key)[0].source in self._labels]
 
     def episode(self, key: EpisodeKey, fields: Sequence[str] | None = None) -> Episode:
         """One episode, whatever its label. Raises KeyError."""
@@ -258,9 +258,16 @@ class _Only:
         across: bool = False,
     ) -> Batch:
         """See `Source`."""
-        wanted = (key, batch_size, length, fields, split)
-        return self._source.batch(*wanted, context=context, across=across, labels=self._labels)
+        source, wanted = self._source, (key, batch_size, length, split)
+        draw = source._index.draw
+        return source._drawn(
+            fields, lambda away: draw(*wanted, context=context, across=across, labels=self._labels, away=away)
+        )
 
     def feedback(self, windows: Sequence[Window], priorities: np.ndarray) -> None:
         """See `Source`."""
         self._source.feedback(windows, priorities)
+
+    def close(self) -> None:
+        """Closes the source that this is a view of."""
+        self._source.close()

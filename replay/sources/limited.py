@@ -112,9 +112,10 @@ class LimitedSource:
         self.source.feedback(windows, priorities)
 
     def close(self) -> None:
-        """Disconnects the limiter; `source` stays open."""
+        """Disconnects the limiter, and closes `source`."""
         if self._router:
             self._router.close()
+        self.source.close()
 
     @property
     def _shards(self) -> tuple[Shard, ...]:

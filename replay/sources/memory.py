@@ -64,6 +64,9 @@ class MemorySource:
         """Draws are uniform: only checked."""
         check_priorities(windows, priorities)
 
+    def close(self) -> None:
+        """It holds nothing but memory."""
+
     def _gather(self, drawn: Drawn, keys: Sequence[EpisodeKey], fields: Sequence[str] | None) -> Batch:
         wanted = [self.spec[name] for name in fields] if fields is not None else self.spec.fields
         shape = (len(drawn.windows), drawn.windows[0].length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -120,6 +121,12 @@ class MixtureSource:
             mine = [row for row, (owner, _) in enumerate(inner) if owner == number]
             if mine:
                 part.feedback([replace(windows[row], key=inner[row][1]) for row in mine], priorities[mine])
+
+    def close(self) -> None:
+        """Closes every part."""
+        with ExitStack() as parts:  # one that fails holds up no other
+            for part in self.parts:
+                parts.callback(part.close)
 
     def _rows(self, key: tuple[int, ...], batch_size: int, able: Sequence[int]) -> dict[int, int]:
         """The rows of each part that has some: systematic sampling, so each has its share rounded up or down."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_cases import SPEC, make_episodes
 
+from replay.arena.shared_file import private_directory
+from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.schema import Batch, EpisodeKey, EpisodeSpec, Window
+from replay.source import Source
+from replay.sources.chunk_source import ChunkSource
+from replay.sources.limited import LimitedSource
 from replay.sources.memory import MemorySource
 from replay.sources.mixture import MixtureSource, parse_mixture
+from replay.sources.opening import open_source
 
 
 class Noting(MemorySource):
@@ -173,3 +181,33 @@ def test_mixtures_are_read_from_text() -> None:
 def test_mixtures_that_make_no_sense(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse_mixture(text)
+
+
+def test_closing_closes_every_part(config: ReplayConfig, run: str) -> None:
+    """Also behind one that fails, behind the limiter, and behind a view of a live replay."""
+    closed: list[int] = []
+
+    class Closing(MemorySource):
+        def close(self) -> None:
+            closed.append(id(self))
+            if len(closed) == 1:
+                raise OSError("this part fails")
+
+    parts = [Closing(SPEC, make_episodes("s", [9])) for _ in range(3)]
+    mixture = LimitedSource(MixtureSource([(part, 1) for part in parts]))
+    with pytest.raises(OSError, match="this part fails"):
+        mixture.close()
+    assert sorted(closed) == sorted(map(id, parts))
+    live = open_source(replace(config, mixture="live:expert=0.5,live:random=0.5"), run, SPEC)
+    arenas = [path for path in private_directory(config.arena_dir).iterdir() if path.name.startswith(f"{run}-")]
+    assert arenas
+    for _ in range(2):
+        live.close()
+        assert not any(path.exists() for path in arenas)
+
+
+@pytest.mark.parametrize("kind", [ChunkSource, LimitedSource, MemorySource, MixtureSource])
+def test_every_source_is_asked_the_same_way(kind: type) -> None:
+    """So that one in front of another passes on all that can be asked."""
+    for name in ("refresh", "episodes", "episode", "batch", "feedback", "close"):
+        assert signature(getattr(kind, name)) == signature(getattr(Source, name))
