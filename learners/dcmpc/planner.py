@@ -22,6 +22,8 @@ from learners.dcmpc.world import World
 from learners.draws import Draws
 from learners.nn.mlp import NormedLinear
 
+LARGE = 2**21  # multiplications from which on oneDNN is ahead
+
 
 class Imagined:
     """A world, a policy and critics as `mppi.Model`; reads their weights as they are when it is called.
@@ -33,22 +35,14 @@ class Imagined:
         self.world, self.policy, self.critics = world, policy, critics
 
     def step(self, z_RZ: Tensor, a_RA: Tensor) -> Tensor:
-        world = self.world
-        h_RW = hidden(world.dynamics, torch.cat((z_RZ, a_RA), -1))
-        last = cast(nn.Linear, world.dynamics[-1])
-        if world.config.dynamics == "mse":
-            return world.following(last(h_RW).unflatten(-1, (-1, world.config.latent_dim)))
-        # With the rows last, the softmax runs over the first dimension and the codes are one product of matrices.
-        logits = torch.addmm(last.bias[:, None], last.weight, h_RW.T).view(world.encoding.count, -1)
-        return (world.encoding.book().T @ logits.softmax(0)).view(world.width, -1).T
+        prediction = forward(self.world.dynamics, torch.cat((z_RZ, a_RA), -1))
+        return self.world.following(prediction.unflatten(-1, (-1, self.world.config.latent_dim)))
 
     def reward(self, z_RZ: Tensor, a_RA: Tensor) -> Tensor:
-        world = self.world
-        out = world.rewards[-1](hidden(world.rewards, torch.cat((z_RZ, a_RA), -1)))[:, 0]
-        return world.bounded(out)
+        return self.world.bounded(forward(self.world.rewards, torch.cat((z_RZ, a_RA), -1))[:, 0])
 
     def act(self, z_RZ: Tensor) -> Tensor:
-        return torch.tanh(self.policy.net[-1](hidden(self.policy.net, z_RZ)))
+        return torch.tanh(forward(self.policy.net, z_RZ))
 
     def value(self, z_BNZ: Tensor, a_BNA: Tensor, critics_BM: Tensor) -> Tensor:
         rows, of_each = critics_BM.shape
@@ -62,12 +56,21 @@ class Imagined:
         return x[..., 0].unflatten(0, (rows, of_each)).mean(1)
 
 
-def hidden(net: nn.Sequential, x: Tensor) -> Tensor:
-    """All layers of `learners.nn.mlp.mlp` but the last."""
-    for layer in cast(list[NormedLinear], list(net)[:-1]):
-        x = F.linear(x, layer.weight, layer.bias)
+def forward(net: nn.Sequential, x: Tensor) -> Tensor:
+    """What a `learners.nn.mlp.mlp` makes of (R, inputs)."""
+    *hidden, last = cast(list[NormedLinear], list(net))
+    for layer in hidden:
+        x = linear(x, layer.weight, layer.bias)
         x = mish_of_negative(F.layer_norm(x, x.shape[-1:], -layer.norm.weight, -layer.norm.bias))
-    return x
+    return linear(x, last.weight, last.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """F.linear. Large products on a CPU are oneDNN's: MKL, torch's choice, uses half of the vector width of an AMD."""
+    large = x.device.type == "cpu" and len(x) * weight.numel() >= LARGE
+    if not large or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
+        return F.linear(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def mish_of_negative(n: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ that an environment shows to its action: encoding, MPPI with its warm start, noi
 once, as a runner asks for them: each with random numbers of its own.
 
     git clone https://github.com/aidanscannell/dcmpc && pip install torchrl tensordict vector-quantize-pytorch
-    MALLOC_TOP_PAD_=67108864 python tests/bench/bench_mppi.py dcmpc
+    MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824 python tests/bench/bench_mppi.py dcmpc
 
 (With glibc's own settings the memory of large batches goes back to the system after every step, to be asked for again.)
 """
