@@ -43,8 +43,11 @@ class Fleet:
         replay: ReplayConfig | None,
         system: SystemConfig | None,
         seed: int,
+        extra_cpus: float | None = None,
     ) -> None:
-        """Starts the runners and does not wait for them. Ray must be initialised. Raises BadInput without members."""
+        """Starts the runners and does not wait for them. Ray must be initialised; where this process lives in a
+        placement group, that has room for these runners, and those of a later `resize` ask for `extra_cpus` outside it
+        (None: as much as the others). Raises BadInput without members."""
         if not members:
             raise BadInput("A fleet without members has nothing to play.", "Give it at least one environment.")
         self.config, self._size = config, runner.envs_per_runner
@@ -53,7 +56,7 @@ class Fleet:
             build = partial(EnvRunner, runner=runner, replay=replay, system=system, seed=seed)
             return partial(build, index, env=member.env, run=member.run, behaviour=member.behaviour)
 
-        self._roster = Roster(config, members, factory)
+        self._roster = Roster(config, members, factory, extra_cpus)
         self._crew = Supervisor(self._roster)
         self._desk = Desk(self._crew)
         self._owners = itertools.count(POLLED + 1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -31,10 +32,12 @@ class Answer:
 class Pool:
     """Each actor has one piece of work at a time, and one question how far it is. Nothing here waits, but `wait`."""
 
-    def __init__(self, cpus: float) -> None:
+    def __init__(self, cpus: float, extra_cpus: float) -> None:
+        """What actors ask of Ray: those for whom it is reserved, and those who come in addition."""
         from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
         self._manager = FaultTolerantActorManager(max_remote_requests_in_flight_per_actor=1)
+        self._extra_cpus = extra_cpus
         self._asked: dict[ray.ObjectRef, tuple[int, Kind]] = {}
         self._remote = cast(Any, ray.remote)(  # whose types know no concurrency_groups
             num_cpus=cpus,
@@ -47,7 +50,8 @@ class Pool:
     def start(self, factory: Callable[[], EnvRunner], reserved: bool) -> int:
         """The number of a new actor, which Ray starts as soon as it can. `reserved`: in the placement group that this
         process lives in, if any; others go wherever there is room."""
-        remote = self._remote if reserved else self._remote.options(scheduling_strategy="SPREAD")
+        extra = {"scheduling_strategy": "SPREAD", "num_cpus": self._extra_cpus}
+        remote = self._remote if reserved else self._remote.options(**extra)
         self._manager.add_actors([remote.remote(factory)])
         return self._manager.actor_ids()[-1]
 
@@ -71,6 +75,8 @@ class Pool:
         waiting = [*self._manager._in_flight_req_to_actor_id, *self._asked]
         if waiting:
             ray.wait(waiting, num_returns=1, timeout=timeout_s)  # the manager itself would wait for all
+        else:
+            time.sleep(timeout_s)
         found = self._manager.fetch_ready_async_reqs(timeout_seconds=0.0, return_obj_refs=True)
         answers = [_answer(one.get(), one.actor_id, "work") for one in found.result_or_errors]
         ready = ray.wait([*self._asked], num_returns=len(self._asked), timeout=0)[0] if self._asked else []

@@ -24,11 +24,13 @@ _DISPENSABLE = {"quarantined": 0, "waiting": 1, "starting": 2, "idle": 3, "busy"
 class Roster:
     """Nothing here waits."""
 
-    def __init__(self, config: FleetConfig, members: Sequence[Member], factory: Factory) -> None:
+    def __init__(
+        self, config: FleetConfig, members: Sequence[Member], factory: Factory, extra_cpus: float | None
+    ) -> None:
         self.config, self.members, self._factory = config, tuple(members), factory
         self.slots: list[Slot] = []
         self.retired = Tally()  # of runners that are gone
-        self.pool = Pool(config.cpus_per_runner)
+        self.pool = Pool(config.cpus_per_runner, config.cpus_per_runner if extra_cpus is None else extra_cpus)
         self._reserved = sum(member.runners for member in members)
         for place, member in enumerate(members):
             self.resize(member.runners, place)

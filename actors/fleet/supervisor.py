@@ -19,7 +19,7 @@ from actors.hosting.errors import HostedEnvError
 
 _log = logging.getLogger(__name__)
 
-HEALTH_S = 1.0  # between two questions how far a runner is
+HEALTH_S = 1.0  # between two questions how far a runner is, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Supervisor:
             slot.stale_s = (slot.stale_s or time.monotonic()) if behind else 0.0
 
     def _ask(self, now: float) -> None:
-        if now - self._asked_s >= HEALTH_S:
+        if now - self._asked_s >= min(HEALTH_S, self.roster.config.stall_s / 4):
             self._asked_s = now
             for slot in self.roster.slots:
                 if slot.actor >= 0:
