@@ -99,8 +99,9 @@ class Book:
         """By reason, of all commands so far."""
         return self.manifest["orders"][order.key]["failures"]
 
-    def failed(self, order: Order, failures: Mapping[str, int]) -> None:
-        self.manifest["orders"][order.key]["failures"] = dict(failures)
+    def tell(self, order: Order, **more: Any) -> None:
+        """Entries of the order in the manifest."""
+        self.manifest["orders"][order.key] |= more
 
     def save(self, seconds: float, **more: Any) -> None:
         """The manifest as of now; `more` are entries of it."""

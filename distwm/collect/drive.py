@@ -62,7 +62,7 @@ class Collection:
     def save(self) -> None:
         self._saved_s = time.monotonic()
         for job in self.jobs:
-            self.book.failed(job.order, job.failures)
+            self.book.tell(job.order, failures=job.failures, recovered=job.recovered)
         self.book.save(self.seconds, runners=[_runner(status) for status in self._status])
 
     def _wind_up(self, fleet: Fleet, stopped: Callable[[], bool]) -> None:
@@ -123,6 +123,7 @@ class Collection:
         """What is whole in the replay is not played again: a runner may die between its last commit and its answer."""
         whole = self._shelf.whole(job.order, numbers, self.seconds)
         self._note(job, list(whole.values()))
+        job.recovered += len(whole)
         lacking = [number for number in numbers if number not in whole]
         _log.warning("%s, episodes %s: %s", job.order.key, lacking, error)
         tries = job.retry(lacking)
@@ -166,5 +167,5 @@ class Collection:
 
 def _runner(status: RunnerStatus) -> Mapping[str, object]:
     """What the manifest keeps of a runner."""
-    names = ("index", "member", "task", "state", "steps", "episodes", "restarts", "last_error", "node")
+    names = ("index", "member", "task", "state", "steps", "episodes", "restarts", "last_error", "pid", "node")
     return {name: getattr(status, name) for name in names} | {"failures": dict(status.failures)}

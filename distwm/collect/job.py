@@ -20,6 +20,7 @@ class Job:
         self.out: set[int] = set()  # given to the fleet
         self.error: DistwmError | None = None  # why it was given up
         self.steps = 0  # of this command
+        self.recovered = 0  # episodes that the replay had, of runners that died before they could say so
         self.begun_s: float | None = None  # when its first episode of this command began
         self.done_s: float | None = None  # when it was finished
         self._again: deque[int] = deque()

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from distwm.collect.book import Book, Played
 from distwm.collect.plan import Order, number_of
-from distwm.collect.stored import Inventory, Whole, look_up, take_stock
 from replay.config import ReplayConfig
 from replay.shards.address import addresses
+from replay.shards.stock import Inventory, Whole, look_up, take_stock
 from replay.shards.survey import Surveyor
 
 _log = logging.getLogger(__name__)

@@ -67,6 +67,10 @@ class Outbox:
         """On the disk."""
         return self._spool.bytes
 
+    def superseded(self) -> bool:
+        """Whether the stream has a newer life by now. Raises TryAgain if the server does not say within `outage_s`."""
+        return self._shard.newest_life(self.life.stream) > self.life.incarnation
+
     @property
     def away(self) -> bool:
         """Whether the server is."""

@@ -77,6 +77,10 @@ class ReplayWriter:
         """Sealed and not acknowledged yet, those of earlier lives included."""
         return self._outbox.waiting_chunks + sum(box.waiting_chunks for box in self._earlier)
 
+    def superseded(self) -> bool:
+        """Whether somebody else has begun a newer life of the stream. Raises TryAgain if the server does not say."""
+        return self._outbox.superseded()
+
     def add(self, step: Mapping[str, np.ndarray], *, source: str, policy_version: int) -> None:
         """One record. Commits when a chunk is full, at the end of an episode, and when another policy takes over.
 

@@ -24,11 +24,11 @@ from distwm.collect.book import Book, Played, read_ledger
 from distwm.collect.command import preflight
 from distwm.collect.plan import CollectConfig, Order, parse
 from distwm.collect.resume import Shelf
-from distwm.collect.stored import take_stock
 from distwm.replay.__main__ import main as replay_command
 from replay.dataset.format import read_manifest
 from replay.errors import BadInput
 from replay.shards.server import EmbeddedRedis
+from replay.shards.stock import take_stock
 from replay.shards.survey import Surveyor
 from replay.writing.writer import ReplayWriter
 

@@ -1,4 +1,4 @@
-"""Which episodes are whole in the replay, by the name of their stream: each has a stream of its own.
+"""Which episodes are whole in the replay, by the name of their stream, where each has a stream of its own.
 
 A life of such a stream is one attempt at the episode. It may hold beginnings as well: of attempts whose environment
 failed while its runner lived on.
