@@ -47,6 +47,7 @@ class Lane:
         self.take(env)
         self.playing = False
         self.asked = False  # and not heard yet
+        self.is_first, self.done = False, False  # of what the environment shows
         self.record: dict[str, np.ndarray] = {}
 
     def take(self, env: gymnasium.Env) -> None:
@@ -57,18 +58,11 @@ class Lane:
         self._asking: Halves | AtOnce = self.elsewhere or AtOnce(env)
         self._zero = np.zeros(env.action_space.shape, np.float32)
 
-    @property
-    def is_first(self) -> bool:
-        return self.length == 0
-
-    @property
-    def done(self) -> bool:
-        return bool(self.record["is_last"])
-
     def begin(self, episode: Episode) -> None:
         """Also the same once more."""
         self.episode = episode
         self.total_reward, self.length = 0.0, 0
+        self.is_first, self.done = True, False
         self._success: bool | None = None
         self._frames: list[np.ndarray] = []
         self._action: np.ndarray | None = None
@@ -96,7 +90,10 @@ class Lane:
     def _stepped(self, action: np.ndarray) -> None:
         fields, reward, terminated, truncated, info = self._asking.finish_step()
         self.length += 1
-        self.total_reward += float(reward)
+        self.is_first = False
+        self.done = terminated or truncated
+        reward = float(reward)
+        self.total_reward += reward
         if not math.isfinite(self.total_reward):
             raise BadInput(
                 f"The environment's reward is {reward} at step {self.length} of the episode with seed "
@@ -106,8 +103,7 @@ class Lane:
         if "success" in info:
             self._success = bool(self._success or info["success"])
         taken = info.get("action", action)  # FlatAction says which action the vector stood for
-        last, terminal = _TRUE if terminated or truncated else _FALSE, _TRUE if terminated else _FALSE
-        self._put(fields, taken, float(reward), (_FALSE, last, terminal))
+        self._put(fields, taken, reward, (_FALSE, _TRUE if self.done else _FALSE, _TRUE if terminated else _FALSE))
 
     def _put(self, fields: Record, action: np.ndarray, reward: float, flags: tuple[np.ndarray, ...]) -> None:
         is_first, is_last, is_terminal = flags

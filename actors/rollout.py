@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,7 @@ class Group:
         self._failures: Counter[int] = Counter()  # of each episode, by its place
         self._rows: list[Lane] = []  # of the carry
         self._carry: Any = None
+        self._begun = False  # an episode, since the rows were gathered
         self.outcomes: dict[int, Outcome] = {}
 
     def play(self) -> Iterator[Sequence[Wait]]:
@@ -153,6 +155,7 @@ class Group:
 
     def _hear(self, lane: Lane) -> None:
         lane.finish()
+        self._begun |= lane.is_first
         self._tally.steps += not lane.is_first
         if self._sink is not None:
             self._sink(lane.number, lane.record)
@@ -176,14 +179,15 @@ class Group:
             signal = Signal(begin(_observe(acting), self._carry, mode))
             yield [signal]
             actions, self._carry = signal.result()
-        if not np.isfinite(actions).all():
+        if not math.isfinite(np.vdot(actions, actions)):
             raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
         return actions
 
     def _gather(self, acting: list[Lane]) -> None:
         """Makes the rows of the carry those of `acting`; an episode that begins has a carry of its own."""
-        if acting == self._rows and not any(lane.is_first for lane in acting):
+        if acting == self._rows and not self._begun:
             return
+        self._begun = False
         agent, rows = self._player.agent, self._rows
         parts = agent.split(self._carry, [1] * len(rows)) if len(rows) > 1 else [self._carry] * len(rows)
         known = dict(zip(rows, parts, strict=True))
@@ -225,7 +229,7 @@ def _observe(lanes: Sequence[Lane]) -> Observation:
     names = lanes[0].env.observation_space
     assert isinstance(names, gymnasium.spaces.Dict)
     return Observation(
-        fields={name: np.stack([record[name] for record in records]) for name in names},
-        previous_action=np.stack([record["action"] for record in records]),
+        fields={name: np.array([record[name] for record in records]) for name in names},  # quicker than np.stack
+        previous_action=np.array([record["action"] for record in records]),
         is_first=np.array([lane.is_first for lane in lanes]),
     )

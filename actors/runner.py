@@ -11,20 +11,24 @@ from typing import Literal, cast
 
 import gymnasium
 import numpy as np
+import ray
 import torch
 from torch import nn
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig, episode_spec, make
 from actors.hosting.errors import HostedEnvError
+from actors.inference import Inference, Lent
 from actors.lane import Outcome, Record
 from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
 from actors.rollout import Repair, Sink, Tally, rollout
+from learners.agent import Agent
 from learners.system import System, SystemConfig
 from learners.weights import Weights
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
+from replay.writing.episode_writer import EpisodeWriter
 from replay.writing.writer import ReplayWriter
 
 POLICY_NOISE = 1  # tells the policy's stream of random numbers from the environment's, for the same seed
@@ -90,12 +94,16 @@ class EnvRunner:
         behaviour: BehaviourConfig,
         system: SystemConfig | None,
         seed: int,
+        inference: Inference | None = None,
     ) -> None:
+        """With `inference` others compute what the system's agents do, and this process has no system."""
         torch.set_num_threads(1)  # runners share a machine; more threads cost an order of magnitude
         self.index, self.env, self.config, self.run, self.seed = index, env, runner, run, seed
         self._replay, self._behaviour, self._system_config = replay, behaviour, system
         self._system: System | None = None
-        self.version = -1  # of the weights in `_system`
+        self._inference = inference
+        self._lent: Lent | None = None
+        self.version = -1  # of the weights
         self.doing = ""  # in words
         self.storing = False  # whether it is in the replay's hands, which may make it wait
         self._tally = Tally()
@@ -119,10 +127,15 @@ class EnvRunner:
     def ping(self) -> str:
         return "pong"
 
-    def set_weights(self, weights: Weights) -> int:
-        """Takes the weights unless it has them; returns the version that it has."""
+    def set_weights(self, weights: Weights, ref: ray.ObjectRef | None = None) -> int:
+        """Takes the weights unless it has them; returns the version that it has. `ref`: where they are in the object
+        store, if they are; inference actors take them from there."""
         if self._system_config is None:
             raise BadInput("Weights came to a runner without a system.", "Start the runner with the system's config.")
+        if self._inference is not None:
+            self._lent = Lent(version=weights.version, ref=ray.put(weights) if ref is None else ref)
+            self.version = weights.version
+            return self.version
         if self._system is None:
             self._system = self._system_config.build(self.spec)
             cast(nn.Module, self._system).eval()
@@ -194,16 +207,16 @@ class EnvRunner:
     ) -> list[Outcome]:
         repair = Repair(make=partial(self._make, env), retries=self.config.env_retries)
         task = f"{'collecting' if sink else 'evaluating'} {len(seeds)} episodes of {policy.name!r}"
-        with self._at(task):
+        with self._at(task), self._agent(policy) as agent:
             outcomes = rollout(
                 self._take_envs(env, min(len(seeds), self.config.envs_per_runner)),
-                build(policy, self.env, self.spec, self._behaviour, self._system),
+                agent,
                 seeds,
                 POLICY_NOISE,
                 policy.mode,
                 sink,
                 keep_frames,
-                group=self.config.group,
+                group=1 if policy.name in SCRIPTED else self.config.group,  # a batch would save them nothing
                 repair=repair,
                 tally=self._tally,
             )
@@ -211,6 +224,17 @@ class EnvRunner:
             for writer in writers:
                 writer.flush()
         return outcomes
+
+    @contextmanager
+    def _agent(self, policy: PolicySpec) -> Iterator[Agent]:
+        if self._inference is None or self._lent is None or policy.name in SCRIPTED:
+            yield build(policy, self.env, self.spec, self._behaviour, self._system)
+            return
+        agent = self._inference.agent(self.index, policy, self._lent)
+        try:
+            yield agent
+        finally:
+            agent.close()
 
     def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
         """At least as many."""
@@ -239,8 +263,9 @@ class EnvRunner:
                 )
             streams = [episode_stream(policy.name, number) for number in episodes]
             self._close_writers()
+        writer = EpisodeWriter if self.config.streams == "episode" else ReplayWriter
         for stream in streams[len(self._writers) :]:
-            self._writers.append(ReplayWriter(self._replay, self.run, stream, self.spec))
+            self._writers.append(writer(self._replay, self.run, stream, self.spec))
         return self._writers[:count]
 
     def _close_writers(self) -> None:
