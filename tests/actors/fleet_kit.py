@@ -88,10 +88,13 @@ class Feeder:
         deadline = time.monotonic() + 2 * PATIENCE_S
         while not reached(status := self.fleet.status()):
             assert time.monotonic() < deadline, status
-            for _ in range(self.ahead - (self.given - len(self.done))):
-                self.fleet.submit(collecting([self.given], self.member))
-                self.given += 1
+            self.top_up()
             self.done += self.fleet.poll(0.05)
+
+    def top_up(self) -> None:
+        for _ in range(self.ahead - (self.given - len(self.done))):
+            self.fleet.submit(collecting([self.given], self.member))
+            self.given += 1
 
     def finish(self) -> list[int]:
         """Waits for all that was given; the numbers that came back, sorted."""
