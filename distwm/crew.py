@@ -53,12 +53,17 @@ class Crew:
     def fleet(self) -> Fleet:
         config = self.config
         return Fleet(
-            replace(config.fleet, cpus_per_runner=self.share.runner_cpus),
+            replace(
+                config.fleet,
+                cpus_per_runner=self.share.runner_cpus,
+                inference=replace(config.fleet.inference, cpus=self.share.inference_cpus),
+            ),
             [Member(env=config.env, run=self.run, runners=config.fleet.runners, behaviour=config.behaviour)],
             runner=config.runner,
             replay=config.replay,
             system=config.system,
             seed=config.seed,
+            extra_cpus=0.0 if self.share.runner_cpus < config.fleet.cpus_per_runner else None,  # they share there
         )
 
     def weights_for(self, policy: PolicySpec) -> Any:

@@ -23,6 +23,7 @@ class Shares:
     learner_cpus: float
     learner_gpus: float
     runner_cpus: float
+    inference_cpus: float = 0.0
 
 
 def shares(config: RunConfig, resources: Mapping[str, float]) -> Shares:
@@ -33,6 +34,7 @@ def shares(config: RunConfig, resources: Mapping[str, float]) -> Shares:
     """
     cluster, fleet, learners = config.cluster, config.fleet, config.learner.group
     wanted = cluster.driver_cpus + learners * cluster.cpus_per_learner + fleet.runners * fleet.cpus_per_runner
+    wanted += fleet.inference.actors * fleet.inference.cpus
     scale = min(1.0, resources.get("CPU", 1.0) / wanted)
     if scale < 1:
         _log.info("Ray has %g CPUs where %g are wanted: the processes share them", resources.get("CPU", 1.0), wanted)
@@ -41,25 +43,43 @@ def shares(config: RunConfig, resources: Mapping[str, float]) -> Shares:
         learner_cpus=scaled(cluster.cpus_per_learner, scale),
         learner_gpus=_gpus(config, resources.get("GPU", 0.0)),
         runner_cpus=scaled(fleet.cpus_per_runner, scale),
+        inference_cpus=scaled(fleet.inference.cpus, scale),
     )
 
 
 def bundles(config: RunConfig, share: Shares) -> tune.PlacementGroupFactory:
     """One placement group for the whole trial, so that it starts completely or not at all."""
-    learner = {"CPU": share.learner_cpus} | ({"GPU": share.learner_gpus} if share.learner_gpus else {})
+    learner = {"CPU": share.learner_cpus} | _some_gpus(share.learner_gpus)
     runners = [{"CPU": share.runner_cpus}] * config.fleet.runners
-    return tune.PlacementGroupFactory([{"CPU": share.driver_cpus}, *[learner] * config.learner.group, *runners])
+    inference = {"CPU": share.inference_cpus} | _some_gpus(config.fleet.inference.gpus)
+    servers = [inference] * config.fleet.inference.actors
+    driver = {"CPU": share.driver_cpus}
+    return tune.PlacementGroupFactory([driver, *[learner] * config.learner.group, *runners, *servers])
+
+
+def _some_gpus(gpus: float) -> dict[str, float]:
+    return {"GPU": gpus} if gpus else {}
 
 
 def _gpus(config: RunConfig, available: float) -> float:
-    if config.learner.device == "cpu" or (config.learner.device == "auto" and available < config.learner.group):
-        return 0.0
-    if available < config.learner.group:
+    """Of each learner: what the inference actors leave, up to a whole one."""
+    inference = config.fleet.inference
+    left = available - inference.actors * inference.gpus
+    if left < 0:
         raise Missing(
-            f"learner.device={config.learner.device}: Ray sees {available:g} GPUs for {config.learner.group} learners.",
+            f"fleet.inference asks for {inference.actors} x {inference.gpus:g} GPUs, and Ray sees {available:g}.",
+            "Set fleet.inference.gpus=0, or to a smaller share.",
+        )
+    enough = available >= config.learner.group and left > 0
+    if config.learner.device == "cpu" or (config.learner.device == "auto" and not enough):
+        return 0.0
+    if not enough:
+        raise Missing(
+            f"learner.device={config.learner.device}: Ray sees {available:g} GPUs for {config.learner.group} learners"
+            f" beside {inference.actors * inference.gpus:g} for inference.",
             "Set learner.device=cpu, or install a CUDA build of torch where a GPU is.",
         )
-    return 1.0
+    return min(1.0, scaled(left / config.learner.group, 1.0))
 
 
 def scaled(cpus: float, scale: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +66,13 @@ class RunnerActor:
         """Answers at once, whatever the runner is at."""
         return self._progress()
 
-    def work(self, task: str, weights: Any, **arguments: Any) -> Attempt:
-        """`collect` or `evaluate` of the runner, with these weights."""
+    def work(self, task: str, weights: Any, lent: Sequence[ray.ObjectRef | None] = (), **arguments: Any) -> Attempt:
+        """`collect` or `evaluate` of the runner, with these weights; `lent` holds the reference to them, which Ray
+        would have resolved if it had come by itself."""
         result, error = None, None
         try:
             if weights is not None:
-                self._runner.set_weights(weights)
+                self._runner.set_weights(weights, *lent)
             result = getattr(self._runner, task)(**arguments)
         except DistwmError as caught:
             error = caught

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig
+from actors.inference.config import InferenceConfig
 from replay.errors import BadInput
 
 
@@ -24,6 +25,7 @@ class FleetConfig:
     backoff_limit_s: float = 60.0
     quarantine_after: int = 3  # pieces that a runner fails in a row before it is set aside
     quarantine_s: float = 300.0  # until it is tried again, with one piece
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     def __post_init__(self) -> None:
         at_least_one = ("runners", "quarantine_after")

@@ -128,7 +128,7 @@ def _arguments(job: Job) -> dict[str, Any]:
     work = job.work
     numbers = list(work.numbers)
     own = {"seeds": numbers, "keep_frames": work.keep_frames} if work.task == "evaluate" else {"episodes": numbers}
-    return {"task": work.task, "weights": work.weights, "policy": work.policy, **own}
+    return {"task": work.task, "weights": work.weights, "lent": [work.weights], "policy": work.policy, **own}
 
 
 def _result(value: Any) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from functools import partial
 import numpy as np
 import ray
 
+from actors.envs.registry import episode_spec
 from actors.fleet.config import FleetConfig, Member
 from actors.fleet.desk import Desk
 from actors.fleet.roster import Roster
 from actors.fleet.slot import Job, Tally
 from actors.fleet.supervisor import HEALTH_S, Supervisor
 from actors.fleet.work import REASONS, Done, RunnerStatus, Task, Work, total
+from actors.inference import InferenceService
 from actors.policies import PolicySpec
 from actors.runner import CollectStats, EnvRunner, EpisodeResult, RunnerConfig
 from learners.system import SystemConfig
@@ -52,8 +54,13 @@ class Fleet:
             raise BadInput("A fleet without members has nothing to play.", "Give it at least one environment.")
         self.config, self._size = config, runner.envs_per_runner
 
+        self.inference: InferenceService | None = None
+        if config.inference.actors and system is not None:  # one system for all: it fits every member's steps
+            self.inference = InferenceService(config.inference, system, episode_spec(members[0].env))
+
         def factory(member: Member, index: int) -> Callable[[], EnvRunner]:
-            build = partial(EnvRunner, runner=runner, replay=replay, system=system, seed=seed)
+            inference = self.inference.inference if self.inference else None
+            build = partial(EnvRunner, runner=runner, replay=replay, system=system, seed=seed, inference=inference)
             return partial(build, index, env=member.env, run=member.run, behaviour=member.behaviour)
 
         self._roster = Roster(config, members, factory, extra_cpus)
@@ -105,7 +112,7 @@ class Fleet:
         TryAgain if the work failed too often or its member has no runner that works."""
         deadline = time.monotonic() + timeout_s
         while True:
-            self._desk.turn(min(POLL_S, max(0.0, deadline - time.monotonic())))
+            self._turn(min(POLL_S, max(0.0, deadline - time.monotonic())))
             found = self._desk.take(POLLED)
             if found or time.monotonic() >= deadline:
                 return [done for _, done in found]
@@ -121,8 +128,8 @@ class Fleet:
     def status(self) -> list[RunnerStatus]:
         """How each runner is, by index. Looks at them first if nobody has for a second."""
         if time.monotonic() - self._crew.turned_s > HEALTH_S:
-            self._desk.turn(0.0)  # asks
-            self._desk.turn(POLL_S)
+            self._turn(0.0)  # asks
+            self._turn(POLL_S)
         return [slot.status(self._crew.newest) for slot in sorted(self._roster.slots, key=lambda slot: slot.index)]
 
     def figures(self) -> dict[str, float]:
@@ -141,11 +148,14 @@ class Fleet:
             "lag_max_s": max((one.lag_s for one in status), default=0.0),
             "restarts": tally.restarts,
             **{f"failures_{reason}": tally.failures[reason] for reason in REASONS},
+            **(self.inference.figures() if self.inference else {}),
         }
 
     def close(self) -> None:
-        """Ends the runners."""
+        """Ends the runners, and the inference actors."""
         self._roster.close()
+        if self.inference:
+            self.inference.close()
 
     def _pieces(
         self,
@@ -183,7 +193,7 @@ class Fleet:
         results: dict[int, Done] = {}
         try:
             while len(results) < len(works):
-                self._desk.turn(POLL_S)
+                self._turn(POLL_S)
                 for job, done in self._desk.take(owner):
                     if done.error is not None:
                         raise done.error
@@ -191,6 +201,11 @@ class Fleet:
         finally:
             self._desk.abandon(owner)
         return [results[place] for place in range(len(works))]
+
+    def _turn(self, wait_s: float) -> None:
+        self._desk.turn(wait_s)
+        if self.inference:
+            self.inference.look()
 
     def _check_member(self, member: int) -> None:
         if not 0 <= member < len(self.members):

@@ -16,9 +16,11 @@ from actors.fleet.roster import Roster
 from actors.fleet.slot import Job, Slot, Tally
 from actors.fleet.work import Reason, cause_of, reason_of
 from actors.hosting.errors import HostedEnvError
+from actors.inference import InferenceError
 
 _log = logging.getLogger(__name__)
 
+PASSING = HostedEnvError | InferenceError  # of ours: another try may succeed
 HEALTH_S = 1.0  # between two questions how far a runner is, at most
 
 
@@ -91,7 +93,7 @@ class Supervisor:
 
     def _finish(self, slot: Slot, attempt: Attempt) -> Outcome | None:
         self._note(slot, attempt.progress)
-        if isinstance(attempt.error, HostedEnvError):  # our other errors no runner mends
+        if isinstance(attempt.error, PASSING):  # our other errors no runner mends
             return self._fail(slot, reason_of(attempt.error), attempt.error)
         job, slot.job = slot.job, None
         assert job is not None
@@ -130,7 +132,7 @@ class Supervisor:
     def _fail(self, slot: Slot, reason: Reason, error: Exception) -> Outcome | None:
         """Counts it, and lets the runner rest."""
         job, slot.job = slot.job, None
-        slot.in_a_row += 1
+        slot.in_a_row += reason != "inference"  # which is no fault of the runner's
         if not reason.startswith("env_"):  # those the runner counts itself
             slot.tally.failures[reason] += 1
         slot.last_error, slot.failed_s = f"{reason}: {cause_of(error)}", time.monotonic()
@@ -138,5 +140,5 @@ class Supervisor:
         if slot.retired:
             self.roster.remove(slot)
         else:
-            self.roster.set_aside(slot, alive=isinstance(error, RayTaskError | HostedEnvError))
+            self.roster.set_aside(slot, alive=isinstance(error, RayTaskError | PASSING))
         return Outcome(job=job, runner=slot.index, error=cause_of(error), failed=True) if job else None

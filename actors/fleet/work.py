@@ -11,13 +11,16 @@ from typing import Any, Literal, get_args
 import ray
 
 from actors.hosting.errors import HostedEnvError
+from actors.inference import InferenceError
 from actors.policies import PolicySpec
 from actors.runner import CollectStats, EpisodeResult
 from replay.errors import DistwmError
 
 Task = Literal["collect", "evaluate"]
 State = Literal["starting", "idle", "busy", "waiting", "quarantined", "retiring"]
-Reason = Literal["died", "stalled", "overdue", "env_died", "env_timeout", "env_raised", "env_memory", "error"]
+Reason = Literal[
+    "died", "stalled", "overdue", "env_died", "env_timeout", "env_raised", "env_memory", "inference", "error"
+]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
@@ -94,6 +97,8 @@ def reason_of(error: Exception) -> Reason:
     cause = cause_of(error)
     if isinstance(cause, HostedEnvError):
         return f"env_{cause.kind}"  # type: ignore[return-value]
+    if isinstance(cause, InferenceError):
+        return "inference"
     lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
     return "died" if isinstance(cause, lost) else "error"
 

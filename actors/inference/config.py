@@ -30,4 +30,4 @@ class InferenceConfig:
             ("expire_s", self.expire_s > 0, "above 0"),
         ):
             if not ok:
-                raise BadInput(f"inference.{name} is {getattr(self, name)!r}.", f"Set it to a value {wanted}.")
+                raise BadInput(f"fleet.inference.{name} is {getattr(self, name)!r}.", f"Set it to a value {wanted}.")

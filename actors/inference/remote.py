@@ -154,9 +154,15 @@ class RemoteAgent:
         )
 
 
-def remote_agent(
-    handles: Sequence[Any], index: int, client: str, policy: PolicySpec, weights: Lent, deadline_s: float
-) -> RemoteAgent:
-    """The agent for one call of a runner; `index` chooses among the actors. `client` names the runner: what the actor
-    remembers of an earlier agent of that name is dropped when this one first acts."""
-    return RemoteAgent(handles[index % len(handles)], client, policy, weights, deadline_s)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """The inference actors, as runners know them."""
+
+    handles: tuple[Any, ...]
+    deadline_s: float  # of a decision
+
+    def agent(self, runner: int, policy: PolicySpec, weights: Lent) -> RemoteAgent:
+        """The agent for one call of that runner. What its actor remembers of an earlier one is dropped when this one
+        first acts."""
+        handle = self.handles[runner % len(self.handles)]
+        return RemoteAgent(handle, f"runner{runner}", policy, weights, self.deadline_s)

@@ -11,6 +11,7 @@ import ray
 from actors.inference.actor import HEALTH, InferenceActor
 from actors.inference.config import InferenceConfig
 from actors.inference.messages import Health
+from actors.inference.remote import Inference
 from learners.system import SystemConfig
 from replay.schema import EpisodeSpec
 
@@ -35,6 +36,10 @@ class InferenceService:
         )(InferenceActor)
         self.handles: list[Any] = [remote.remote(config, system, spec) for _ in range(config.actors)]
         self._watches = [_Watch(number, handle, config) for number, handle in enumerate(self.handles)]
+
+    @property
+    def inference(self) -> Inference:
+        return Inference(handles=tuple(self.handles), deadline_s=self.config.deadline_s)
 
     def look(self) -> None:
         """Call it now and then: replaces what hangs. Never blocks."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import ray
 from remembering import RememberingConfig, weights
 
 from actors.envs.registry import EnvConfig, episode_spec, make
-from actors.inference import InferenceConfig, InferenceError, InferenceService, Lent, RemoteAgent, remote_agent
+from actors.inference import InferenceConfig, InferenceError, InferenceService, Lent, RemoteAgent
 from actors.inference.messages import Health
 from actors.policies import PolicySpec
 from actors.rollout import rollout
@@ -63,8 +64,8 @@ def lent(version: int) -> Lent:
 def agent(
     service: InferenceService, number: int, version: int = 1, name: str = "remembering", deadline_s: float = 60.0
 ) -> RemoteAgent:
-    policy = PolicySpec(name=name)
-    return remote_agent(service.handles, number, f"runner{number}", policy, lent(version), deadline_s)
+    inference = replace(service.inference, deadline_s=deadline_s)
+    return inference.agent(number, PolicySpec(name=name), lent(version))
 
 
 def local(version: int) -> Agent:
