@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
@@ -27,9 +27,10 @@ def expected(logits: Tensor, book_KC: Tensor) -> Tensor:
 
 
 class _Classify(torch.autograd.Function):
-    """With p = softmax(l) and exponential noise e, softmax(l - ln e) = (p / e) / sum(p / e), so exp is taken once.
+    """With p = softmax(l) and exponential noise e, softmax(l - ln e) = u / s of u = p / e and s = sum(u), so that exp is
+    taken once; the code drawn is that of the largest u. (Two that are equal to the last bit would count half each.)
 
-    dCE/dl = (p - onehot) / D; with q the softmax of the draw and m = sum_k q_k c_k: dl_k = q_k <g, c_k - m>.
+    dCE/dl = (p - onehot) / D; with m = sum_k u_k c_k / s the mean code of the draw: dl_k = u_k <g / s, c_k - m>.
     """
 
     @staticmethod
@@ -37,30 +38,34 @@ class _Classify(torch.autograd.Function):
         p = logits.softmax(1)
         picked = target[:, None]
         entropy = -p.gather(1, picked).clamp_min(torch.finfo(p.dtype).tiny).log().mean((1, 2))
-        if noise is None:
-            q = p
-            mean = codes = book.T @ q
-        else:
-            q = p / noise
-            best = q.max(1).indices
-            q /= q.sum(1, keepdim=True)
-            mean = book.T @ q
-            codes = torch.nn.functional.embedding(best, book).transpose(1, 2).contiguous()
-        ctx.save_for_backward(p, q, mean, picked, book)
+        u = p if noise is None else p / noise
+        mean, s = _weighted(book, u)
+        code = mean
+        if noise is not None:
+            code, _ = _weighted(book, torch.eq(u, u.amax(1, keepdim=True), out=torch.empty_like(u)))
+        ctx.save_for_backward(p, u, s, mean, picked, book)
         ctx.set_materialize_grads(False)
-        return entropy, codes
+        return entropy, code
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_entropy: Tensor | None, of_codes: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, q, mean, picked, book = ctx.saved_tensors
+    def backward(ctx: Any, of_entropy: Tensor | None, of_code: Tensor | None) -> tuple[Tensor | None, ...]:
+        p, u, s, mean, picked, book = ctx.saved_tensors
         grad: Tensor | None = None
-        if of_codes is not None:
-            grad = book @ of_codes
-            grad -= (of_codes * mean).sum(1, keepdim=True)
-            grad *= q
+        if of_code is not None:
+            g = of_code / s
+            grad = book @ g
+            grad -= (g * mean).sum(1, keepdim=True)
+            grad *= u
         if of_entropy is not None:
             share = (of_entropy / p.shape[2])[:, None, None]
             grad = p * share if grad is None else grad.addcmul_(p, share)
             grad.scatter_add_(1, picked, -share.expand_as(picked))
         return grad, None, None, None
+
+
+def _weighted(book_KC: Tensor, weight_BKD: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the codes (B, C, D) by weight, and the sum of the weights (B, 1, D), in one product."""
+    both = nn.functional.pad(book_KC.T, (0, 0, 0, 1), value=1.0) @ weight_BKD
+    total = both[:, -1:]
+    return both[:, :-1] / total, total

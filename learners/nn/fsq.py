@@ -48,7 +48,8 @@ class FSQ(nn.Module):
 
     def forward(self, x: Tensor) -> Quantised:
         """Anything (..., C, D) -> the codes that it rounds to."""
-        bounded = torch.tanh(x + self.shift) * self.reach - self.offset
+        # tanh(y) = 2 sigmoid(2y) - 1, of which torch is several times as fast on a CPU.
+        bounded = torch.sigmoid(2 * (x + self.shift)) * (2 * self.reach) - (self.reach + self.offset)
         level = bounded.detach().round()
         code = level / self.steps
         if bounded.requires_grad:

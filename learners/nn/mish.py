@@ -27,14 +27,14 @@ class _Mish(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         negative = -x
         q = torch.sigmoid(negative)
-        ctx.save_for_backward(x, q)
-        return torch.addcdiv(negative, x, q.square().add_(1), value=2)
+        r = torch.addcmul(x.new_ones(()), q, q).reciprocal_()
+        ctx.save_for_backward(x, q, r)
+        return torch.addcmul(negative, x, r, value=2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        x, q = ctx.saved_tensors
-        r = q.square().add_(1).reciprocal_()
+        x, q, r = ctx.saved_tensors
         u = torch.addcmul(r, r, r, value=-1)
         u.addcmul_(u, q, value=-1).mul_(x)
-        return torch.addcmul(-grad, grad, r.add_(u, alpha=2), value=2)
+        return torch.addcmul(-grad, grad, torch.add(r, u, alpha=2), value=2)
