@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from typing import Any
 
 warnings.filterwarnings("ignore")
 sys.path.insert(0, sys.argv[1])
 
 import numpy as np  # noqa: E402
+from lxml import etree  # noqa: E402
 from minerl.herobraine import envs  # noqa: E402
 
 from actors.hosting import plain  # noqa: E402
@@ -48,6 +50,15 @@ class Peer:
     def no_op(self, task: str) -> dict:
         return package(task).action_space.no_op()
 
+    def mission(self, task: str, keys: list) -> list:
+        """What the game's own schema finds wrong in the missions of the package and of ours."""
+        schemas = minerl.package() / "Malmo" / "Schemas"
+        schema = etree.XMLSchema(etree.parse(str(schemas / "Mission.xsd")))
+        specs = [package(task), minerl.make_spec(task, POV, 100, keys)]
+        return [
+            None if schema.validate(etree.fromstring(s.to_xml().encode())) else str(schema.error_log) for s in specs
+        ]
+
     def observe(self, task: str, seed: int) -> dict:
         """An observation that the package drew, leaf by leaf, and our state of it with its bounds."""
         theirs = package(task).observation_space
@@ -63,14 +74,14 @@ class Peer:
 _made: dict = {}
 
 
-def spec(task: str) -> object:
+def spec(task: str) -> Any:
     """As the guest makes it."""
     if task not in _made:
         _made[task] = minerl.make_spec(task, POV, 100, ())
     return _made[task]
 
 
-def package(task: str) -> object:
+def package(task: str) -> Any:
     return envs.ENV_SPEC_MAPPINGS[f"MineRL{task}-v0"]
 
 

@@ -87,7 +87,11 @@ class Game:
         (self.side,) = map(int, re.findall(r"<Width>(\d+)", mission))
         self.step, self.inventory = 0, {}
         limit = re.findall(r'timeLimitMs="(\d+)"', mission)
-        self.log(seed=token[5] if len(token) > 5 else None, limit_ms=limit, told="FullInventory" in mission)
+        self.log(
+            seed=token[5] if len(token) > 5 else None,
+            limit_ms=limit,
+            inventories=mission.count("<ObservationFromFullInventory"),
+        )
         self.tell(connection, struct.pack("!I", 1))
 
     def play(self, connection: socket.socket, commands: list) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from actors.data.camera import joint, to_degrees
 from actors.data.minerl_fields import WORDS, layout, parts_of, vector
+from actors.data.vpt_actions import BUTTONS
 from actors.envs.flat_action import ActionCodec
 from actors.envs.minerl import TASKS, turns
 from actors.envs.registry import EnvConfig, make, tasks
@@ -183,6 +184,12 @@ def test_every_action_space_maps(ask: Ask, task: str) -> None:
         "action": ask("no_op", task),
         "theirs": True,
     }
+
+
+@pytest.mark.parametrize("keys", [(), BUTTONS])
+def test_missions_are_what_the_game_can_read(ask: Ask, keys: tuple[str, ...]) -> None:
+    for task in TASKS:
+        assert ask("mission", task, keys) == [None, None]
 
 
 @settings(max_examples=60, deadline=None)

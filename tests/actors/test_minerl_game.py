@@ -149,7 +149,7 @@ def test_seeds_limits_and_what_is_left(host: Host, tmp_path: Path) -> None:
     first, second, third = told(tmp_path, "seed")
     assert first == third != second
     assert told(tmp_path, "limit_ms") == [[str((4 + 200) * 50)]] * 3  # behind ours
-    assert told(tmp_path, "told") == [True] * 3
+    assert told(tmp_path, "inventories") == [1] * 3
     assert told(tmp_path, "headless") == [None]
     (pids,) = told(tmp_path, "pids")
     assert all(Path(f"/proc/{pid}").exists() for pid in pids)
