@@ -32,6 +32,8 @@ def run() -> str:
 def cluster() -> Iterator[None]:
     here = Path(__file__).parent
     paths = {"env_vars": {"PYTHONPATH": f"{here.parent.parent}:{here}"}}  # so that actors find the tests' own systems
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False, runtime_env=paths)
+    ray.init(
+        "local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False, runtime_env=paths
+    )
     yield
     ray.shutdown()
