@@ -47,7 +47,7 @@ class Outbox:
     ) -> None:
         self._config, self._router, self._shard, self.life, self._spool = config, router, shard, life, spool
         self.tally = tally or Tally()
-        self._acknowledged = spool.first_seq - 1 if spool.chunks else -1  # sequence number
+        self._acknowledged = spool.acknowledged  # sequence number
         self._queue: deque[Sealed] = deque()  # in memory, later than those on the disk
         self._jammed = False  # the disk took no more
         self._slow = False  # the last answer was

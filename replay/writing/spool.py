@@ -1,6 +1,7 @@
 """A writer's queue on disk: chunks that wait for a server that is away. A file each (sealed.py), oldest first.
 
     <spool_dir>/<run>-<epoch>/<stream>/<incarnation>-<token>/<sequence number>.chunk
+    <spool_dir>/<run>-<epoch>/<stream>/<incarnation>-<token>/lock       the last number acknowledged, and the server
     <spool_dir>/corrupt/...                                  what could not be read, for a person to look at
 
 A file is written under another name first, so a file of this name is whole. Files survive the process, not a power cut:
@@ -15,6 +16,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -47,6 +49,12 @@ def spool_root(spool_dir: str) -> Path:
     return path
 
 
+def epochs_at(root: Path, run: str) -> list[str]:
+    """Of the data sets for which chunks of a run wait, or waited."""
+    names = (re.fullmatch(rf"{re.escape(run)}-([0-9a-f]{{16}})", path.name) for path in root.glob(f"{run}-*"))
+    return sorted(name[1] for name in names if name)
+
+
 def stream_directory(root: Path, run: str, epoch: str, stream: str) -> Path:
     """Of one stream on one server's data set. A stream's name may have any characters, and be long."""
     digest = hashlib.blake2b(stream.encode()).hexdigest()[:8]
@@ -56,9 +64,10 @@ def stream_directory(root: Path, run: str, epoch: str, stream: str) -> Path:
 class Spool:
     """The queue of one life. One thread may add while another takes."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
-        """Touches the disk at the first `add`."""
-        self.directory, self.max_bytes = directory, max_bytes
+    def __init__(self, directory: Path, max_bytes: int, server: str = "") -> None:
+        """Touches the disk at the first `add`. `server`: where its chunks go."""
+        self.directory, self.max_bytes, self.server = directory, max_bytes, server
+        self.acknowledged = -1  # sequence number of the last one, as far as the disk knows
         self.bytes = 0
         self.corrupt = 0  # files moved aside
         self._files: deque[tuple[int, int]] = deque()  # sequence number, bytes
@@ -71,7 +80,7 @@ class Spool:
         """The queue that a dead process left; None if its process lives, or if it is gone."""
         spool = Spool(directory, 0)
         try:
-            lock = open(directory / "lock", "rb")  # noqa: SIM115
+            lock = open(directory / "lock", "r+b", buffering=0)  # noqa: SIM115
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(lock.fileno()), os.stat(directory / "lock")):
                 return None
@@ -83,6 +92,9 @@ class Spool:
             return None
         spool._files = deque(sorted(spool._files))
         spool.bytes = sum(size for _, size in spool._files)
+        noted, _, spool.server = lock.read().decode(errors="replace").strip().partition(" ")
+        number = re.fullmatch(r"-?\d+", noted)  # none: a power cut took it
+        spool.acknowledged = int(noted) if number else spool.first_seq - 1 if spool.chunks else -1
         return spool
 
     @property
@@ -94,6 +106,14 @@ class Spool:
         """Of the oldest chunk. Raises IndexError if there is none."""
         return self._files[0][0]
 
+    @property
+    def missing(self) -> int:
+        """Chunks that were never acknowledged and are not there: a power cut, or a damaged disk."""
+        if not self._files:
+            return 0
+        before = min(self.acknowledged, self.first_seq - 1)  # the oldest may be acknowledged and not gone yet
+        return self._files[-1][0] - before - self.chunks
+
     def add(self, sealed: Sealed) -> bool:
         """False if there is no room, in the budget or on the disk."""
         data = pack(sealed)
@@ -102,6 +122,8 @@ class Spool:
             return False
         try:
             self._create()
+            if not self._files:
+                self._note(sealed.entry.id.seq - 1)
             self._write(self._path(sealed.entry.id.seq), data)
         except OSError as error:
             if not self._complained:
@@ -125,6 +147,8 @@ class Spool:
 
     def drop_first(self) -> None:
         """Forgets the oldest chunk: it is acknowledged."""
+        with suppress(OSError):
+            self._note(self.first_seq)
         with self._guard:
             seq, size = self._files.popleft()
             self.bytes -= size
@@ -157,14 +181,22 @@ class Spool:
         stream.mkdir(exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".new-", dir=self.directory.parent))
         try:
-            lock = open(made / "lock", "wb")  # noqa: SIM115
+            lock = open(made / "lock", "wb", buffering=0)  # noqa: SIM115
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(f"{_number(-1)} {self.server}\n".encode())
+            os.fsync(lock.fileno())  # once in a life: with an older number at worst, an heir takes nothing for a loss
             made.rename(self.directory)
         except OSError:
             (made / "lock").unlink(missing_ok=True)
             made.rmdir()
             raise
         self._lock = lock
+
+    def _note(self, seq: int) -> None:
+        """So far everything is acknowledged. Raises OSError."""
+        self.acknowledged = seq
+        if self._lock is not None:
+            os.pwrite(self._lock.fileno(), _number(seq).encode(), 0)
 
     def _write(self, path: Path, data: list[bytes]) -> None:
         temporary = self.directory / "next.tmp"
@@ -203,6 +235,11 @@ def leftovers(stream: Path) -> Iterator[tuple[int, str, Spool]]:
         incarnation, _, token = directory.name.partition("-")
         if incarnation.isdigit() and (spool := Spool.adopt(directory)):
             yield int(incarnation), token, spool
+
+
+def _number(seq: int) -> str:
+    """Always as long, so that it can be overwritten."""
+    return f"{seq:012d}"
 
 
 def _private(found: os.stat_result) -> bool:

@@ -16,10 +16,11 @@ from replay.schema import Chunk, ChunkId, EpisodeSpec
 from replay.shards.commit import Life
 from replay.shards.limiter import Limiter
 from replay.shards.router import Router
+from replay.shards.shard import Shard
 from replay.writing.outbox import Outbox, Tally
 from replay.writing.rescue import rescue
 from replay.writing.sealed import seal
-from replay.writing.spool import Spool, leftovers, spool_root, stream_directory
+from replay.writing.spool import Spool, epochs_at, leftovers, spool_root, stream_directory
 
 _log = logging.getLogger(__name__)
 _MEND = "Give each episode as records from is_first to is_last, aligned as replay/schema.py says."
@@ -46,9 +47,14 @@ class ReplayWriter:
         self._router = Router(config, run)
         self._router.register(spec)
         self._tally, self.lost_chunks, self._newest = Tally(), 0, 0  # _newest: life of this writer
-        self._earlier = list(self._adopt())
+        left = dict(self._adopt())
+        self._earlier = list(left)
         self._room = config.spool_bytes - sum(box.waiting_bytes for box in self._earlier)
         self._outbox = self._begin_life(self._tally)
+        for box, lost in left.items():
+            if lost is not None:
+                box = self._renew_earlier(box, lost)
+            box.move()
         self._fields = [(f, np.dtype(f.dtype)) for f in spec.fields]
         self._rows = {f.name: np.zeros((config.chunk_steps, *f.shape), f.dtype) for f in spec.fields}
         self._filled = 0  # records in `_rows`
@@ -190,21 +196,39 @@ class ReplayWriter:
         self._episode = rescued.episodes.get(self._episode, rescued.begun - (not under_way))
         self._outbox, self._seq = new, rescued.chunks
 
-    def _begin_life(self, tally: Tally) -> Outbox:
+    def _begin_life(self, tally: Tally, room: int | None = None) -> Outbox:
         shard, life = self._router.begin_life(self._stream, above=self._newest)
         self._newest = life.incarnation
         directory = self._spool_directory(life.epoch) / f"{life.incarnation}-{life.token}"
-        return Outbox(self._config, self._router, shard, life, Spool(directory, self._room), tally)
+        spool = Spool(directory, self._room if room is None else room, shard.name)
+        return Outbox(self._config, self._router, shard, life, spool, tally)
 
-    def _adopt(self) -> Iterator[Outbox]:
-        """What earlier lives of the stream, of dead processes of this machine, have left on the disk."""
-        for shard, epoch in self._router.epochs.items():
+    def _adopt(self) -> Iterator[tuple[Outbox, int | None]]:
+        """What earlier lives of the stream, of dead processes of this machine, have left on the disk; and for what
+        cannot be sent as the life that it was, how many chunks of that are lost."""
+        here = {epoch: shard for shard, epoch in self._router.epochs.items()}
+        for epoch in sorted({*here, *epochs_at(spool_root(self._config.spool_dir), self._run)}):
             for incarnation, token, spool in leftovers(self._spool_directory(epoch)):
+                shard = here.get(epoch) or self._successor(spool)
+                if shard is None or not spool.chunks:
+                    spool.close()
+                    continue
                 life = Life(stream=self._stream, incarnation=incarnation, token=token, epoch=epoch)
-                box = Outbox(self._config, self._router, shard, life, spool)
-                _log.info("Life %d of stream %s left %d chunks.", incarnation, self._stream, box.waiting_chunks)
-                box.move()
-                yield box
+                lost = (spool.missing or None) if epoch in here else spool.missing + spool.acknowledged + 1
+                _log.info("Life %d of stream %s left %d chunks.", incarnation, self._stream, spool.chunks)
+                yield Outbox(self._config, self._router, shard, life, spool), lost
+
+    def _successor(self, spool: Spool) -> Shard | None:
+        """The server for which these chunks wait, if it has come back with another data set and may have them."""
+        shard = next((shard for shard in self._router.epochs if shard.name == spool.server), None)
+        if shard is None or self._config.on_loss == "continue":
+            return shard
+        _log.warning(
+            "%d chunks of stream %s wait in %s for data that Redis at %s does not have any more. Bring it back, or set "
+            "replay.on_loss=continue.",
+            *(spool.chunks, self._stream, spool.directory, shard.name),
+        )
+        return None
 
     def _finish_earlier(self, box: Outbox) -> None:
         """Waits until an earlier life's chunks are acknowledged, in a new life if the server lost that one."""
@@ -215,7 +239,8 @@ class ReplayWriter:
             except ExperienceLost as error:
                 if self._config.on_loss == "stop":
                     raise
-                box = self._renew_earlier(box, error)
+                self._router.register(self._spec)  # the server may have another epoch now
+                box = self._renew_earlier(box, error.chunks)
         self._earlier.remove(box)
         box.close()
 
@@ -225,11 +250,15 @@ class ReplayWriter:
             self._earlier.remove(box)
             box.close()
 
-    def _renew_earlier(self, old: Outbox, error: ExperienceLost) -> Outbox:
-        self._router.register(self._spec)  # the server may have another epoch now
-        new = self._begin_life(Tally())
+    def _renew_earlier(self, old: Outbox, lost: int) -> Outbox:
+        """What waits there goes into a new life."""
+        new = self._begin_life(Tally(), room=2 * old.waiting_bytes)  # for the same again: names may be longer
         rescued = rescue(old, new, self._spec, self._config.codec)
-        self.lost_chunks += error.chunks + rescued.dropped
+        self.lost_chunks += lost + rescued.dropped
+        _log.warning(
+            "Stream %s has lost %d chunks of life %d: %d that wait go on as life %d, %d without a beginning do not.",
+            *(self._stream, lost, old.life.incarnation, rescued.chunks, new.life.incarnation, rescued.dropped),
+        )
         self._earlier[self._earlier.index(old)] = new
         old.close()
         return new

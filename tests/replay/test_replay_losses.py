@@ -261,6 +261,36 @@ def test_what_a_dead_writer_left_outlives_an_empty_server(
     assert heir.lost_chunks == 3
 
 
+@pytest.mark.parametrize("on_loss", ["continue", "stop"])
+def test_what_a_dead_writer_left_for_a_server_that_is_empty_now(
+    served: Make, tmp_path: Path, on_loss: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its heir sends it in a new life, if it may go on after a loss; else it says where it waits."""
+    server = served()
+    config = config_of(server.start(), tmp_path, on_loss=on_loss, outage_s=0.3)
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    write_all(writer, make_steps(20))
+    server.stop()
+    write(writer, make_steps(20, seed=1))
+    with pytest.raises(TryAgain):
+        writer.close()
+    waiting = sorted(p for p in (tmp_path / "spool").rglob("*.chunk"))
+    assert len(waiting) == 3
+    forget(server)
+    served().start()
+    heir = ReplayWriter(config, "r", "s", SPEC)
+    write(heir, make_steps(9, seed=2))
+    heir.close()
+    if on_loss == "continue":
+        assert lengths(config) == {"s/1/e0": 9, "s/2/e0": 20}
+        assert heir.lost_chunks == 3
+        assert not any(p.is_file() for p in (tmp_path / "spool").rglob("*"))
+    else:
+        assert lengths(config) == {"s/1/e0": 9}
+        assert f"3 chunks of stream s wait in {waiting[0].parent} for data that Redis at" in caplog.text
+        assert sorted(p for p in (tmp_path / "spool").rglob("*.chunk")) == waiting
+
+
 def test_an_episode_for_which_there_is_no_room_any_more_has_no_gap(
     served: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_cases import SPEC, make_steps, settle, write
 
@@ -28,6 +28,8 @@ from replay.schema import Chunk, ChunkId, EpisodeKey
 from replay.shards.router import Router
 from replay.shards.server import EmbeddedRedis
 from replay.shards.status import status
+from replay.shards.survey import Surveyor
+from replay.shards.verify import verify_shard
 from replay.sources.redis_source import RedisSource
 from replay.writing.outbox import Outbox
 from replay.writing.sealed import Sealed, pack, seal, unpack
@@ -69,6 +71,7 @@ def test_a_file_round_trips() -> None:
         assert unpack(b"".join(pack(sealed(3, ends=ends)))) == sealed(3, ends=ends)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused(data: st.DataObject) -> None:
     whole = b"".join(pack(sealed()))
@@ -306,6 +309,60 @@ def test_a_corrupt_file_costs_its_episode_alone(served: Make, tmp_path: Path) ->
     assert {str(k): len(s) for k, s in stored(config).items()} == {"s/1/e0": 8, "s/1/e1": 8, "s/1/e2": 8}
 
 
+@pytest.mark.parametrize(
+    ("gone", "left", "lost"),
+    [
+        (3, {"s/1/e0": 20, "s/3/e0": 8}, 1 + 2),
+        (4, {"s/1/e0": 20, "s/3/e0": 8, "s/3/e1": 8}, 1 + 1),
+        (6, {"s/1/e0": 20, "s/3/e0": 20}, 1 + 0),
+    ],
+)
+def test_a_file_that_the_disk_has_lost_is_no_loss_of_the_server(
+    served: Make, tmp_path: Path, gone: int, left: dict[str, int], lost: int
+) -> None:
+    """As after a power cut. Its episode ends before it, and the server holds no gap."""
+    server = served()
+    config = config_of(server.start(), tmp_path, outage_s=0.5)
+    writer = ReplayWriter(config, "r", "s", SPEC)
+    write(writer, make_steps(20, seed=0))
+    settle(writer)
+    server.stop()
+    for seed, steps in enumerate([20, 8, 8] if gone == 6 else [20, 8], 1):
+        write(writer, make_steps(steps, seed=seed))
+    with pytest.raises(TryAgain):
+        writer.close()
+    (path,) = (tmp_path / "spool").rglob(f"*{gone}.chunk")
+    path.unlink()
+    if gone == 6:
+        (last,) = (tmp_path / "spool").rglob("*7.chunk")
+        last.write_bytes(b"")  # set aside when it is read
+    served().start()
+    heir = ReplayWriter(config, "r", "s", SPEC)
+    assert heir.incarnation == 2
+    heir.close()
+    assert {str(k): len(s) for k, s in stored(config).items()} == left
+    assert heir.lost_chunks == lost
+    assert verify_shard(Surveyor(config.url, "r", 5, 5), "r").damages == []
+    assert [name for name in files(tmp_path) if not name.startswith("r-")] == []
+
+
+def test_the_last_number_acknowledged_outlives_the_process(tmp_path: Path) -> None:
+    """Not a power cut in which the disk forgets it: then the oldest chunk says what came before it."""
+    stream = tmp_path / "run" / "stream"
+    spool = Spool(stream / "1-x", 2**20, "redis://here")
+    for number in range(4, 8):
+        spool.add(sealed(number))
+    spool.drop_first()
+    spool.close()
+    (stream / "1-x" / "000000000005.chunk").unlink()
+    ((_, _, found),) = leftovers(stream)
+    assert (found.acknowledged, found.server, found.missing, found.first_seq) == (4, "redis://here", 1, 6)
+    found.close()
+    (stream / "1-x" / "lock").write_bytes(b"")
+    ((_, _, found),) = leftovers(stream)
+    assert (found.acknowledged, found.missing) == (5, 0)
+
+
 def test_a_silent_server_is_found_out_in_time_and_says_so_once(served: Make, tmp_path: Path, caplog) -> None:
     """It accepts connections and answers nothing: as after a cable was cut."""
     caplog.set_level(logging.INFO)
@@ -342,8 +399,9 @@ def test_memory_does_not_grow_with_the_outage(served: Make, tmp_path: Path) -> N
     assert writer.acknowledged == 1600
 
 
-def test_the_same_stream_on_another_server_waits_elsewhere(served: Make, tmp_path: Path) -> None:
-    """The name of the queue holds the epoch: what waits for one data set never reaches another."""
+@pytest.mark.parametrize("on_loss", ["stop", "continue"])
+def test_the_same_stream_on_another_server_waits_elsewhere(served: Make, tmp_path: Path, on_loss: str) -> None:
+    """The name of the queue holds the epoch: what waits for one server never reaches another."""
     server = served(tmp_path / "a")
     config = config_of(server.start(), tmp_path, outage_s=0.3)
     writer = ReplayWriter(config, "r", "s", SPEC)
@@ -351,7 +409,7 @@ def test_the_same_stream_on_another_server_waits_elsewhere(served: Make, tmp_pat
     write(writer, make_steps(8))
     with pytest.raises(TryAgain):
         writer.close()
-    other = replace(config, url=served(tmp_path / "b").start())
+    other = replace(config, url=served(tmp_path / "b").start(), on_loss=on_loss)
     ReplayWriter(other, "r", "s", SPEC).close()
     assert files(tmp_path) == ["000000000000.chunk", "lock"]
     assert status(other, "r").steps == 0
