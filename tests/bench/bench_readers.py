@@ -11,6 +11,7 @@ arrays.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -33,9 +34,12 @@ from timing import table
 from actors.data.libero_hdf5 import LiberoReader
 from actors.data.options import ReadOptions
 from actors.data.vpt import open_vpt
+from actors.hosting.guardian import descendants
+from actors.hosting.process import ROOT
 from replay.dataset.episodes import NamedEpisode, Unreadable
 
 STEPS, PEER_STEPS = 100_000, 5_000
+LOOK_S = 0.05  # between two looks at how much memory is used
 LOOP, DEMO, SIDE = 1200, 200, 64  # frames that are encoded, steps of a demonstration, pixels of its cameras
 KEYS = ["key.keyboard.w", "key.keyboard.space", "key.keyboard.a", "key.keyboard.left.shift"]
 
@@ -137,27 +141,47 @@ SIDES: dict[str, Callable[[Path, int], tuple[int, list[str]]]] = {
 
 
 def side(name: str, folder: Path, steps: int) -> dict[str, Any]:
-    """One side, in a process of its own."""
-    (before, cpu), begun = usage(), time.perf_counter()
+    """One side, in a process of its own, which is looked at before it begins."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    cpu, begun = spent(), time.perf_counter()
     done, wrong = SIDES[name](folder, steps)
     seconds = time.perf_counter() - begun
-    peak, spent = usage()
-    return {"steps": done, "rate": done / seconds, "cpu": done / (spent - cpu), "mib": peak - before, "wrong": wrong}
+    return {"steps": done, "rate": done / seconds, "cpu": done / (spent() - cpu), "wrong": wrong}
 
 
-def usage() -> tuple[float, float]:
-    """Most MiB resident, and seconds of CPU, of this process and its children."""
+def spent() -> float:
+    """Seconds of CPU of this process and its children that have ended."""
     found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_maxrss for one in found) / 1024, sum(one.ru_utime + one.ru_stime for one in found)
+    return sum(one.ru_utime + one.ru_stime for one in found)
 
 
 def run(name: str, folder: Path, steps: int) -> dict[str, Any]:
+    """What `side` found, and the most memory it used while this process looked."""
     words = [sys.executable, __file__, "--side", name, "--folder", str(folder), "--steps", str(steps)]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        words, check=True, stdout=subprocess.PIPE, text=True, timeout=3600, env={**os.environ, "PYTHONPATH": path}
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    variables = {**os.environ, "PYTHONPATH": path}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=variables) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        before, most = resident_mib(process.pid), 0.0
+        process.stdin.write("go\n")
+        while process.poll() is None:
+            most = max(most, resident_mib(process.pid))
+            time.sleep(LOOK_S)
+        return {**json.loads(process.stdout.read()), "mib": most - before}
+
+
+def resident_mib(pid: int) -> float:
+    """Of a process and those below it."""
+    pages = 0
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(OSError):  # it has just ended
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def damage(vpt: Path, hdf5: Path) -> None:
