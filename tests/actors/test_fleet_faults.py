@@ -71,12 +71,15 @@ def test_a_runner_whose_counter_stands_still_is_replaced(fleet: MakeFleet, repla
     feeder.until(lambda status: status[1].episodes >= 1 and status[1].state == "busy")
     frozen = one.status()[1].pid
     os.kill(frozen, signal.SIGSTOP)
+    begun = time.monotonic()
     while not (done := one.poll(1.0)) or done[0].error is None:
         feeder.done += done
     (stalled,) = done
     assert stalled.error is not None
     assert "no step within 4 s" in stalled.error.message
+    noticed = time.monotonic()
     assert process(1, one) != frozen
+    print(f"frozen, stall_s=4: noticed after {noticed - begun:.2f} s, back after {time.monotonic() - begun:.2f} s")
     assert gone(frozen)
     assert one.figures()["failures_stalled"] == 2
 
@@ -141,7 +144,11 @@ def test_one_that_dies_while_idle_is_there_when_it_is_needed(fleet: MakeFleet) -
     one = fleet("counting/5", runners=1)
     victim = process(0, one)
     os.kill(victim, signal.SIGKILL)
+    begun = time.monotonic()
+    until(one, lambda status: status[0].state != "idle")
+    noticed = time.monotonic()
     until(one, lambda status: status[0].state == "idle" and status[0].pid != victim)
+    print(f"a runner that died: noticed after {noticed - begun:.2f} s, back after {time.monotonic() - begun:.2f} s")
     stats = one.collect(RANDOM, range(2), None)
     assert (stats.episodes, stats.retries) == (2, 0)
 
