@@ -12,7 +12,7 @@ import ray
 import torch
 
 from actors.inference.config import InferenceConfig
-from actors.inference.messages import Health, Reply, Request
+from actors.inference.messages import Health, Key, Reply, Request
 from actors.inference.minds import Mind, Minds
 from learners.agent import Observation
 from learners.system import SystemConfig
@@ -94,6 +94,7 @@ class InferenceActor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._turn_away()
         batch = self._choose()
         self._busy_since_s = time.monotonic()
         try:
@@ -102,6 +103,22 @@ class InferenceActor:
             self._busy_since_s = None
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(0, self._act)
+
+    def _turn_away(self) -> None:
+        """Those who waited while what is remembered of them was dropped, or while they asked again."""
+        asked_again: set[Key] = set()
+        staying: list[Asked] = []
+        for request, answer in reversed(self._waiting):
+            if self._knows(request) and asked_again.isdisjoint(request.keys):
+                staying.insert(0, (request, answer))
+            else:
+                answer.set_result(Reply(lacks="past"))
+            asked_again.update(request.keys)
+        self._waiting = staying
+
+    def _knows(self, request: Request) -> bool:
+        mind = self._minds.get(request.version)
+        return mind is not None and all(key in mind.carries(request.policy) for key in request.keys)
 
     def _choose(self) -> list[Asked]:
         """The oldest request and those that can be computed with it, as many as fit."""
@@ -118,6 +135,8 @@ class InferenceActor:
 
     def _answer(self, batch: list[Asked]) -> None:
         requests = [request for request, _ in batch]
+        if not requests:
+            return
         mind = self._minds.get(requests[0].version)
         assert mind is not None
         try:
