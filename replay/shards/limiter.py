@@ -25,7 +25,12 @@ class Verdict:
 
 
 class Held(Exception):
-    """The limiter does not take this chunk yet: the server is well, the learners are behind."""
+    """The limiter does not take this chunk, or this draw, yet: the server is well, the other side is behind."""
+
+    def __init__(self, reason: str, inserted: int = 0, others: int = 0) -> None:
+        """As counted so far: steps that were inserted, and those that other consumers have sampled."""
+        super().__init__(reason)
+        self.inserted, self.others = inserted, others
 
 
 class Limiter:
@@ -61,6 +66,14 @@ class Limiter:
         if ahead <= self.config.slack_steps:
             return Verdict(True)
         return Verdict(False, f"actors are behind: {self._said(inserted, sampled)}, {steps} more would be {ahead:g}")
+
+    def forgotten(self, inserted: int, sampled: int) -> bool:
+        """Whether so many steps can never have been sampled: then inserted ones were counted that are not any more."""
+        return self.on and sampled > 0 and self.error(inserted, sampled) > self.config.slack_steps
+
+    def fair(self, inserted: int) -> int:
+        """The sampled steps at which nobody is ahead."""
+        return max(0, int(-self.error(inserted, 0)))
 
     def check(self, chunk_steps: int, batch_steps: int = 0) -> None:
         """Raises BadInput where a chunk or a batch is too large for the band: both sides could wait for each other."""

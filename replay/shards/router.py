@@ -32,8 +32,9 @@ _COUNT_S = 1.0  # between looks at what other shards count
 class Router:
     """The shards of a run, numbered as in `config.url`, and the rule that assigns lives to them."""
 
-    def __init__(self, config: ReplayConfig, run: str, outage_s: float | None = None) -> None:
-        """Does not connect yet. `outage_s` overrides that of the configuration."""
+    def __init__(self, config: ReplayConfig, run: str, outage_s: float | None = None, notes: bool = False) -> None:
+        """Does not connect yet. `outage_s` overrides that of the configuration. With `notes`, what each shard counts is
+        noted on the others, for who starts while it is away."""
         urls = addresses(config.url)
         if not urls:
             raise BadInput("replay.url is empty here.", "Start an EmbeddedRedis and set replay.url to what it returns.")
@@ -43,7 +44,7 @@ class Router:
         self.shards = tuple(Shard(u, run, min(config.connect_timeout_s, outage), outage) for u in urls)
         self.max_bytes = config.max_bytes // len(self.shards)  # of each shard
         self._inserted: dict[Shard, int] = {}  # steps, at the last look
-        self._counted_s = -_COUNT_S
+        self._counted_s, self._notes = -_COUNT_S, notes
         self._durability = config.durability
         self.epochs: dict[Shard, str] = {}  # of the shards that answered `register`
 
@@ -80,15 +81,27 @@ class Router:
                 return home, life
 
     def inserted_elsewhere(self, shard: Shard) -> int:
-        """Steps inserted on the other shards, as of the last second; a dead shard's as of when it last answered."""
+        """Steps inserted on the other shards, as of the last second; a dead shard's as of when it last answered this
+        process, or with `notes` anybody."""
         now = time.monotonic()
         if len(self.shards) > 1 and now - self._counted_s >= _COUNT_S:
             self._counted_s = now
-            for other in self.shards:
-                if other is not shard and other.away_since is None:
-                    with suppress(TryAgain):
-                        self._inserted[other] = other.counters(patience_s=0).get("inserted_steps", 0)
+            self._count()
         return sum(steps for other, steps in list(self._inserted.items()) if other is not shard)
+
+    def _count(self) -> None:
+        """Looks at all shards that answer, and notes on each what the others count."""
+        seen: dict[Shard, int] = {}
+        for shard in self.shards:
+            if shard.away_since is None:
+                with suppress(TryAgain):
+                    seen[shard] = shard.counters(patience_s=0).get("inserted_steps", 0)
+        self._inserted |= seen
+        unknown = {shard.name: shard for shard in self.shards if shard not in self._inserted}
+        for shard in seen if self._notes else ():
+            with suppress(TryAgain, BadInput):  # a server may not let us
+                told = shard.note_elsewhere({o.name: steps for o, steps in seen.items() if o is not shard})
+                self._inserted |= {unknown[name]: steps for name, steps in told.items() if name in unknown}
 
     def close(self) -> None:
         for shard in self.shards:

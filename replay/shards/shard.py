@@ -8,6 +8,7 @@ Keys of a run, all under one hash tag, so that a script may touch them together 
     {distwm:<run>}:committed     hash: "stream/incarnation" -> "last sequence number:token of the life"
     {distwm:<run>}:incarnations  hash: stream -> number of its newest life
     {distwm:<run>}:sampled       hash: consumer -> steps that it has drawn
+    {distwm:<run>}:elsewhere     hash: another shard -> steps inserted there, as a learner saw it lately
     {distwm:<run>}:hints         stream, capped: priorities that learners write back
     {distwm:<run>}:spec          JSON of the episode spec
     {distwm:<run>}:epoch         a random token: this data set, and no other
@@ -22,7 +23,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from replay.shards import scripts
 from replay.shards.commit import DROPS, LOSS_MEND, OVERHEAD_BYTES, Claim, Pace, arguments, verdict
 from replay.shards.connection import Connection, NoMemory
 from replay.shards.limiter import Held, Limiter
+from replay.shards.replies import cursor_of, entry_of, numbers_of
 
 _T = TypeVar("_T")
 
@@ -160,7 +162,7 @@ class Shard:
         return ShardState(
             epoch=(epoch or b"").decode(),
             inserted_chunks=chunks,
-            oldest=_cursor(oldest[0][0]) if oldest else chunks + 1,
+            oldest=cursor_of(oldest[0][0]) if oldest else chunks + 1,
         )
 
     def tail(self, after: int) -> Iterator[tuple[int, Entry]]:
@@ -169,7 +171,7 @@ class Shard:
         Raises ExperienceLost if entry `after`, when it was the last that this client saw, is another one now.
         """
         while True:
-            page = [(_cursor(i), _entry(fields)) for i, fields in self._page(f"{after}-0", _PAGE)]
+            page = [(cursor_of(i), entry_of(fields)) for i, fields in self._page(f"{after}-0", _PAGE)]
             known = self._seen.get(after)
             if known and ((page and page[0][0] == after and page[0][1] != known) or self._behind(page, after)):
                 raise self._rewound(known)
@@ -193,23 +195,33 @@ class Shard:
             return r.hgetall(self._key("counters")), r.hlen(self._key("incarnations"))
 
         counted, streams = self._call("reading the counters", command, patience_s)
-        return {name.decode(): int(value) for name, value in counted.items()} | {"streams": int(streams)}
+        return numbers_of(counted) | {"streams": int(streams)}
 
     def draw(self, consumer: str, total: int, pace: Pace, patience_s: float | None = None) -> None:
         """Counts that `consumer` will have drawn `total` steps, or raises Held if the limiter does not allow it yet."""
         keys = [self._key("counters"), self._key("sampled")]
         reply = self._script("asking the limiter", scripts.DRAW, keys, [consumer, total, *pace.args], patience_s)
         if not reply[0]:
-            raise Held(Limiter(pace.config).may_sample(reply[1], reply[2], total - reply[3]).reason)
+            _, inserted, drawn, mine = reply
+            raise Held(Limiter(pace.config).may_sample(inserted, drawn, total - mine).reason, inserted, drawn - mine)
 
     def report_sampled(self, consumer: str, steps: int, patience_s: float | None = None) -> None:
         """Says how many steps `consumer` has drawn since the run began."""
         self._call("counting samples", lambda r: r.hset(self._key("sampled"), consumer, steps), patience_s)
 
-    def sampled(self) -> dict[str, int]:
+    def sampled(self, patience_s: float | None = None) -> dict[str, int]:
         """Steps drawn so far, by consumer."""
-        counts = self._call("reading the samples", lambda r: r.hgetall(self._key("sampled")))
-        return {name.decode(): int(value) for name, value in counts.items()}
+        return numbers_of(self._call("reading the samples", lambda r: r.hgetall(self._key("sampled")), patience_s))
+
+    def note_elsewhere(self, inserted: Mapping[str, int]) -> dict[str, int]:
+        """Says how many steps other shards, by name, have taken; returns all that was said so far. One attempt."""
+
+        def command(r: Any) -> dict[bytes, bytes]:
+            if inserted:
+                r.hset(self._key("elsewhere"), mapping=dict(inserted))
+            return r.hgetall(self._key("elsewhere"))
+
+        return numbers_of(self._call("noting what other shards count", command, patience_s=0))
 
     def send_hints(self, payload: bytes) -> None:
         """Priorities for whoever reads `hints`. The oldest are forgotten."""
@@ -272,20 +284,3 @@ def _info(r: Any) -> dict[str, Any]:
         return r.info("memory") | r.info("persistence")
     except NoPermissionError:  # not ours to see
         return {}
-
-
-def _cursor(stream_id: bytes) -> int:
-    return int(stream_id.partition(b"-")[0])
-
-
-def _entry(fields: dict[bytes, bytes]) -> Entry:
-    stream, incarnation, seq = fields[b"id"].decode().rsplit("/", 2)
-    return Entry(
-        id=ChunkId(stream, int(incarnation), int(seq)),
-        episode=int(fields[b"episode"]),
-        first_step=int(fields[b"first_step"]),
-        steps=int(fields[b"steps"]),
-        source=fields[b"source"].decode(),
-        policy_version=int(fields[b"policy_version"]),
-        checksum=int(fields[b"checksum"]),
-    )

@@ -12,7 +12,8 @@ from redis.exceptions import NoPermissionError
 
 from replay.errors import BadInput, TryAgain
 from replay.schema import Entry, EpisodeSpec, FieldSpec
-from replay.shards.shard import Shard, _cursor, _entry
+from replay.shards.replies import cursor_of, entry_of
+from replay.shards.shard import Shard
 
 # What a server says of itself, where it lets us see: names of INFO.
 _INFO = (
@@ -106,7 +107,7 @@ class Surveyor(Shard):
             at_s=time.monotonic(),
             epoch=(epoch or b"").decode(),
             counters=counted,
-            oldest=_cursor(oldest[0][0]) if oldest else counted.get("inserted_chunks", 0) + 1,
+            oldest=cursor_of(oldest[0][0]) if oldest else counted.get("inserted_chunks", 0) + 1,
             lives={name: int(n) for name, n in _text(lives)},
             committed={name: int(said.partition(":")[0]) for name, said in _text(committed)},
             sampled={name: int(n) for name, n in _text(sampled)},
@@ -127,4 +128,4 @@ def _text(pairs: dict[bytes, bytes]) -> list[tuple[str, str]]:
 
 
 def _stored(stream_id: bytes, fields: dict[bytes, bytes]) -> Stored:
-    return Stored(number=_cursor(stream_id), entry=_entry(fields), bytes=int(fields[b"bytes"]))
+    return Stored(number=cursor_of(stream_id), entry=entry_of(fields), bytes=int(fields[b"bytes"]))

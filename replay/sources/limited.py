@@ -22,6 +22,7 @@ from replay.source import Source, Split
 _log = logging.getLogger(__name__)
 _SAY_S = 10.0  # between log lines of one wait
 _LONGEST_PAUSE_S = 0.5
+_LOSS_S = 2.5  # after which what the servers count is not a matter of who was asked when
 
 
 class LimitedSource:
@@ -30,6 +31,9 @@ class LimitedSource:
 
     Counts are absolute and lie in Redis, on every shard: a learner that resumes reports the number of its checkpoint,
     and the ratio goes on as if nothing had happened. Batches that were made ahead and never used do not count.
+
+    Where a server has lost steps and `on_loss` is continue, so many sampled ones are counted as the steps that are left
+    allow: or both sides would wait for each other.
     """
 
     def __init__(self, source: Source, config: ReplayConfig | None = None, run: str = "") -> None:
@@ -38,8 +42,11 @@ class LimitedSource:
         self.drawn = 0  # steps, by this consumer, since the run began, up to the newest batch
         self._config = config or ReplayConfig()
         self._limiter = Limiter(self._config.limiter)
-        self._router = Router(self._config, run) if self._limiter.on else None
-        self._consumer = ""
+        self._router = Router(self._config, run, notes=True) if self._limiter.on else None
+        self._consumer, self._world = "", 1
+        self._forgiven = 0  # steps of `drawn` that are not counted any more
+        self._allowed = 0  # counted steps, at the last answer
+        self._held = Held("")  # the last refusal
 
     @staticmethod
     def of(source: Source) -> LimitedSource:
@@ -49,7 +56,8 @@ class LimitedSource:
     def begin(self, rank: int, world: int, drawn: int, say: Callable[[str], None]) -> None:
         """This is learner `rank` of `world`, which has trained on so many steps. Waits for the first `min_steps`, and
         tells `say` so. Raises TryAgain if Redis stays away, or after `limiter.stall_s`."""
-        self._consumer, self.drawn = f"learner{rank}of{world}", drawn
+        self._consumer, self._world, self.drawn = f"learner{rank}of{world}", world, drawn
+        self._allowed = max(0, drawn - self._forgiven)
         for shard in self._shards:
             with suppress(TryAgain) if len(self._shards) > 1 else nullcontext():  # `take` needs one of them
                 self._report(shard, rank, world)
@@ -57,9 +65,11 @@ class LimitedSource:
 
     def _report(self, shard: Shard, rank: int, world: int) -> None:
         patience_s = 0.0 if len(self._shards) > 1 else None
-        shard.report_sampled(self._consumer, self.drawn, patience_s)
+        counted = shard.sampled(patience_s)
+        if counted.get(self._consumer, 0) > self._allowed:  # since the checkpoint; a lower count has to be allowed
+            shard.report_sampled(self._consumer, self._allowed, patience_s)
         if rank == 0:  # what a group of another size has drawn is part of this group's count
-            for other in shard.sampled():
+            for other in counted:
                 if not other.endswith(f"of{world}"):
                     shard.report_sampled(other, 0)
 
@@ -67,8 +77,11 @@ class LimitedSource:
         """Waits until this consumer may have trained on `drawn` steps, and counts them; returns the seconds waited.
         Raises TryAgain when the limiter does not allow it for `limiter.stall_s`."""
         begun_s, said_s, pause_s = time.monotonic(), -_SAY_S, 0.02
-        while reason := self._refusal(drawn):
+        while reason := self._refusal(max(0, drawn - self._forgiven)):
             waited_s = time.monotonic() - begun_s
+            if waited_s > _LOSS_S and self._is_forgotten():
+                self._forgive()
+                continue
             say(f"waits for the limiter: {reason}")
             if waited_s > self._config.limiter.stall_s:
                 raise TryAgain(
@@ -139,9 +152,30 @@ class LimitedSource:
         try:
             judge.draw(self._consumer, total, pace, patience_s)
         except Held as held:
+            self._held = held
             return str(held)
+        self._allowed = total
         for other in self._shards:
             if other is not judge and other.away_since is None:
                 with suppress(TryAgain):
                     other.report_sampled(self._consumer, total, patience_s=0)
         return ""
+
+    def _is_forgotten(self) -> bool:
+        """Whether what was sampled with leave has none any more, so that servers must have lost inserted steps."""
+        if self._config.on_loss == "stop" or any(shard.away_since is not None for shard in self._shards):
+            return False
+        all_sampled = min(self._held.others + self._allowed, self._world * self._allowed)  # learners draw alike
+        return self._limiter.forgotten(self._held.inserted, all_sampled)
+
+    def _forgive(self) -> None:
+        """Counts as many sampled steps as those that are left allow."""
+        fair = min(self._allowed, self._limiter.fair(self._held.inserted) // self._world)
+        _log.warning(
+            "The replay counts %d inserted steps, too few for %d that were sampled; the limiter goes on from %d.",
+            *(self._held.inserted, self._allowed, fair),
+        )
+        self._forgiven, self._allowed = self._forgiven + self._allowed - fair, fair
+        for shard in self._shards:
+            with suppress(TryAgain):
+                shard.report_sampled(self._consumer, fair, patience_s=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -225,6 +227,97 @@ def test_several_shards_share_a_count(served, config: ReplayConfig, run: str) ->
     source.batch((0,), 4, 8)
     source.take(source.drawn, lambda reason: None)
     assert [s.sampled() for s in shards] == [{"learner0of1": 32}] * 2
+
+
+def both_sides(source: LimitedSource, writer: ReplayWriter, updates: int, steps: int) -> None:
+    """The learner's `updates` of 16 steps each, while the actor inserts an episode of `steps`."""
+    failed: list[BaseException] = []
+
+    def learn() -> None:
+        try:
+            for step in range(updates):
+                source.batch((step,), 2, 8)
+                source.take(source.drawn, lambda reason: None)
+        except TryAgain as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    try:
+        write(writer, make_steps(steps))
+        writer.flush()
+    finally:
+        thread.join()
+    assert failed == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_server_that_lost_its_counts_holds_nobody_up(served, config: ReplayConfig, restarted: bool) -> None:
+    """What was sampled is counted as far as the steps that are left allow it, also by a learner that resumes."""
+    server = served()
+    limiter = LimiterConfig(samples_per_insert=2, min_steps=16, slack_steps=32, stall_s=8)
+    config = replace(limited(config, limiter), url=server.start(), on_loss="continue")
+    source, writer = source_of(config, "r"), ReplayWriter(config, "r", "s", SPEC)
+    write(writer, make_steps(16))
+    source.begin(0, 1, 0, lambda reason: None)
+    both_sides(source, writer, updates=20, steps=160)
+    server.stop()
+    for path in server.directory.glob("*.aof"):
+        path.unlink()
+    served().start()
+    if restarted:
+        again = source_of(config, "r")
+        write(writer, make_steps(16))
+        again.begin(0, 1, source.drawn, lambda reason: None)
+        source = again
+    both_sides(source, writer, updates=20, steps=176)
+    assert source.drawn == 640, "for learners it is one count"
+    shard = Shard(config.url, "r", 5, 5)
+    assert within(limiter, shard.counters()["inserted_steps"], sum(shard.sampled().values()))
+
+
+def test_who_stops_at_a_loss_counts_on(served, config: ReplayConfig) -> None:
+    """The data may come back."""
+    server = served()
+    config = replace(limited(config, replace(CONFIG, stall_s=4)), url=server.start())
+    source, writer = source_of(config, "r"), ReplayWriter(config, "r", "s", SPEC)
+    write(writer, make_steps(40))
+    source.begin(0, 1, 0, lambda reason: None)
+    for step in range(4):
+        source.batch((step,), 2, 8)
+        source.take(source.drawn, lambda reason: None)
+    server.stop()
+    for path in server.directory.glob("*.aof"):
+        path.unlink()
+    served().start()
+    source.batch((4,), 2, 8)
+    with pytest.raises(TryAgain, match="sampling begins at 16"):
+        source.take(source.drawn, lambda reason: None)
+
+
+def test_what_a_shard_that_is_away_had_taken_counts(served, config: ReplayConfig, run: str, tmp_path: Path) -> None:
+    """Also for a learner that starts meanwhile."""
+    other = served(tmp_path / "other")
+    limiter = replace(CONFIG, min_steps=32, stall_s=8)
+    config = replace(limited(config, limiter), url=f"{config.url},{other.start()}")
+    for stream in range(12):
+        write(ReplayWriter(config, run, f"s{stream}", SPEC), make_steps(4))
+    first = source_of(config, run)
+    first.begin(0, 1, 0, lambda reason: None)
+    here, there = (shard.counters().get("inserted_steps", 0) for shard in first._router.shards)
+    assert (min(here, there) > 0, here + there) == (True, 48)
+    for step in range(2):
+        first.batch((step,), 2, 8)
+        first.take(first.drawn, lambda reason: None)
+    other.stop()
+    again = source_of(config, run)
+    again.begin(0, 1, first.drawn, lambda reason: None)
+    for step in range(2, 4):  # 64 steps: as many as all inserted ones allow
+        again.batch((step,), 2, 8)
+        again.take(again.drawn, lambda reason: None)
+    again.batch((4,), 1, 8)
+    with pytest.raises(TryAgain, match="64 steps sampled, 48 inserted"):
+        again.take(again.drawn, lambda reason: None)
 
 
 def test_off_costs_nothing() -> None:
