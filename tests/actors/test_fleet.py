@@ -29,6 +29,7 @@ def played_alone(task: str, count: int) -> list[EpisodeResult]:
 def test_delivers_every_episode_once_and_in_order(fleet: MakeFleet, replay: ReplayConfig, run: str) -> None:
     """And says what its runners did: the figures of the same episodes, played alone."""
     one = fleet("counting/5-12")
+    until(one, lambda status: {runner.state for runner in status} == {"idle"})
     stats = one.collect(RANDOM, range(11), None)
     assert whole_episodes(replay, run, "counting/5-12") == seeds(11)
     alone = played_alone("counting/5-12", 11)
