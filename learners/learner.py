@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from learners import checkpoint, optim
+from learners.allocator import keep_freed
 from learners.collective import Peers
 from learners.device import pick_device, pinned, to_device
 from learners.ema import EMA
@@ -70,6 +71,7 @@ class Learner:
     ) -> None:
         """With `world` > 1 this process must have joined a group (see learners.collective)."""
         torch.set_num_threads(config.threads)
+        keep_freed()
         self.config, self.seed, self.rank = config, seed, rank
         self.device = pick_device(config.device)
         self.identity = {"system": checkpoint.hash_of(system), "spec": spec.hash}

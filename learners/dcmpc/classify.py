@@ -27,8 +27,8 @@ def expected(logits: Tensor, book_KC: Tensor) -> Tensor:
 
 
 class _Classify(torch.autograd.Function):
-    """With p = softmax(l) and exponential noise e, softmax(l - ln e) = u / s of u = p / e and s = sum(u), so that exp is
-    taken once; the code drawn is that of the largest u. (Two that are equal to the last bit would count half each.)
+    """With p = softmax(l) and exponential noise e, softmax(l - ln e) = u / s of u = p / e and s = sum(u): exp is taken
+    once. The code drawn is that of the largest u; two that are equal to the last bit would count half each.
 
     dCE/dl = (p - onehot) / D; with m = sum_k u_k c_k / s the mean code of the draw: dl_k = u_k <g / s, c_k - m>.
     """

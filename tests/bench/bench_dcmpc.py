@@ -20,6 +20,7 @@ from dcmpc_peer import Peer
 from timing import ratio, table, turns
 
 from learners import optim
+from learners.allocator import keep_freed
 from learners.dcmpc.batches import Stretch, Update
 from learners.dcmpc.critics import CriticsConfig
 from learners.dcmpc.policy import PolicyConfig
@@ -130,6 +131,7 @@ if __name__ == "__main__":
     parser.add_argument("--sizes", nargs="*", default=[size.name for size in SIZES])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed()  # as learners do; it serves both sides
     chosen = [size for size in SIZES if size.name in arguments.sizes]
     rows = [compare(size, arguments.checkout, arguments.repetitions or size.repetitions) for size in chosen]
     table(["size", "parameters", "our update", "theirs", "ours is faster by"], rows)
