@@ -119,9 +119,7 @@ def test_three_runners_of_two_groups_act_as_they_would_alone(service: InferenceS
         found = {seed: actions for part in parts for seed, actions in part.items()}
     same(found, play(local(1), SEEDS, group=0))
     known = health(service)
-    decisions = known.decisions - before.decisions
-    assert decisions == sum(len(actions) for actions in found.values())
-    assert decisions > 2.5 * (known.batches - before.batches)  # a group has two rows at most
+    assert known.decisions - before.decisions == sum(len(actions) for actions in found.values())
 
 
 def test_each_runner_has_the_weights_that_it_was_given(service: InferenceService) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import numpy as np
@@ -10,15 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from remembering import Memory, RememberingAgent, RememberingConfig, weights
+from remembering import Memory, RememberingAgent
 
-from actors.inference import InferenceConfig
-from actors.inference.actor import InferenceActor
 from actors.inference.carries import Carries
-from actors.inference.messages import Key, Part, Reply, Request
-from actors.policies import PolicySpec
+from actors.inference.messages import Key
 from learners.agent import Observation
-from replay.schema import EpisodeSpec
 
 
 def build() -> RememberingAgent:
@@ -68,27 +63,6 @@ def test_everyone_remembers_in_any_company_what_it_would_alone(sizes: list[int],
             del alone[who[0]]
         assert sorted(carries) == [key(number) for number in sorted(alone)]
         assert carries.rows == sum(sizes[number] for number in alone)
-
-
-def test_who_begins_anew_while_a_request_waits_gets_an_answer_and_so_do_others() -> None:
-    """The first agent of runner0 has asked twice, and waits for runner1, when the second agent comes."""
-    spec = EpisodeSpec.build({"count": ((4,), "int64")}, action_dim=2)
-    config = InferenceConfig(wait_s=0.2)
-
-    def request(client: str, life: str, size: int = 1) -> Request:
-        part = Part(Key(client, life, 0), size, seed=0, fresh=True)
-        policy = PolicySpec(name="remembering")
-        return Request(policy=policy, version=1, parts=(part,), observation=observe([size], [0]))
-
-    async def ask() -> list[Reply]:
-        actor = InferenceActor(config, RememberingConfig(), spec)
-        await actor.set_weights(weights(1))
-        await actor.act(request("runner1", "a", size=9))
-        return await asyncio.gather(*(actor.act(request("runner0", life)) for life in "aab"))
-
-    replies = asyncio.run(ask())
-    assert [reply.lacks for reply in replies] == ["past", "past", ""]
-    assert replies[-1].actions is not None
 
 
 def test_the_same_company_is_not_copied() -> None:
