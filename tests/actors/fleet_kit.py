@@ -35,7 +35,7 @@ def fleets(replay: ReplayConfig, run: str) -> Iterator[MakeFleet]:
     """Makes fleets that collect into `run`, or those of several tasks into `run`-<number>; closes them in the end."""
     made: list[Fleet] = []
 
-    def make(*tasks: str, width: int = 2, runners: int = 2, **settings: Any) -> Fleet:
+    def make(*tasks: str, width: int = 2, runners: int = 2, extra_cpus: float | None = None, **settings: Any) -> Fleet:
         runs = [run] if len(tasks) == 1 else [f"{run}-{number}" for number in range(len(tasks))]
         made.append(
             Fleet(
@@ -45,6 +45,7 @@ def fleets(replay: ReplayConfig, run: str) -> Iterator[MakeFleet]:
                 replay=replay,
                 system=None,
                 seed=SEED,
+                extra_cpus=extra_cpus,
             )
         )
         return made[-1]

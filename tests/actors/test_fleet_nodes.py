@@ -1,14 +1,17 @@
-"""Machines that join and leave while a fleet works."""
+"""Machines that join and leave while a fleet works, and what it is given of them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from fleet_kit import Feeder, fleets, seeds, whole_episodes
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from replay.config import ReplayConfig
 
@@ -21,6 +24,35 @@ def machines() -> Iterator[Any]:
     yield found
     ray.shutdown()
     found.shutdown()
+
+
+@ray.remote(num_cpus=1)
+def grow(replay: ReplayConfig, run: str, extra_cpus: float | None) -> list[str]:
+    """What a driver in a placement group does, as Tune starts it; how the runners are in the end."""
+    with fleets(replay, run) as make:
+        one = make("counting/20", width=1, runners=1, extra_cpus=extra_cpus)
+        one.resize(2)
+        feeder, begun = Feeder(one, ahead=4), time.monotonic()
+        feeder.until(lambda status: all(r.episodes for r in status) or (extra_cpus and time.monotonic() > begun + 10))
+        feeder.finish()
+        return [runner.state for runner in one.status()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("extra_cpus", "second"), [(0.0, "idle"), (1.0, "starting")])
+def test_runners_beyond_the_reserved_ones(
+    machines: Any, replay: ReplayConfig, run: str, extra_cpus: float, second: str
+) -> None:
+    """The placement group has taken all CPUs: one more runner works if it may share them, and waits if not."""
+    machines.add_node(num_cpus=1)
+    group = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}])
+    assert group.wait(60)
+    strategy = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=True)
+    here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    driver = grow.options(scheduling_strategy=strategy, runtime_env=here)
+    states = ray.get(driver.remote(replay, run, extra_cpus), timeout=240)
+    assert states == ["idle", second]
 
 
 @pytest.mark.slow
