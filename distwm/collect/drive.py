@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 POLL_S = 0.2  # of waiting for the fleet before looking round
 LOOK_S = 1.0  # between two looks at the runners
 SAVE_S = 2.0  # between two manifests
+BRISK_S = 2.0  # of a work: less is brisk
 
 
 class Collection:
@@ -93,10 +94,11 @@ class Collection:
             self._display.show(self.rows())
 
     def _give_out(self, fleet: Fleet) -> None:
-        """So much that each runner has something to do, and one of each order something to go on with."""
+        """So much that each runner has something to do, and where works are short, one of them something to go on with.
+        Nothing long waits: it would have to be waited for in the end."""
         width = self.config.runner.envs_per_runner
         for member, job in enumerate(self.waiting):
-            while not job.finished and len(job.out) <= job.order.runners * width:
+            while not job.finished and len(job.out) < (job.order.runners + job.brisk) * width:
                 if not (numbers := job.take(width)):
                     break
                 fleet.submit(Work(policy=job.order.spec, numbers=numbers, member=member))
@@ -106,6 +108,7 @@ class Collection:
         job.back(numbers)
         if stats is not None:
             job.begun_s = job.begun_s or time.monotonic() - done.seconds
+            job.brisk = done.seconds < BRISK_S
             each = zip(numbers, stats.lengths, stats.returns, stats.successes, strict=True)
             self._note(
                 job, [Played(number=n, steps=s + 1, total_reward=r, success=w, at_s=at_s) for n, s, r, w in each]
@@ -116,8 +119,7 @@ class Collection:
     def _note(self, job: Job, episodes: Sequence[Played]) -> None:
         self.book.add(job.order, episodes)
         job.steps += sum(episode.steps for episode in episodes)
-        if job.finished and job.done_s is None:
-            job.done_s = time.monotonic()
+        job.ended_s = time.monotonic()
 
     def _failed(self, job: Job, numbers: Sequence[int], error: DistwmError) -> None:
         """What is whole in the replay is not played again: a runner may die between its last commit and its answer."""
@@ -152,14 +154,13 @@ class Collection:
         return "runners are starting" if mine and set(mine) == {"starting"} else ""
 
     def _row(self, job: Job) -> Row:
-        now_s = time.monotonic()
         return Row(
             title=job.order.key,
             run=job.order.run(self.book.name),
             asked=job.asked,
             played=list(job.played.values()),
             steps=job.steps,
-            seconds=(job.done_s or now_s) - (job.begun_s or now_s),
+            seconds=(job.ended_s or 0.0) - (job.begun_s or job.ended_s or 0.0),
             failures=job.failures,
             note="given up" if job.error else self._starting(job),
         )

@@ -22,7 +22,8 @@ class Job:
         self.steps = 0  # of this command
         self.recovered = 0  # episodes that the replay had, of runners that died before they could say so
         self.begun_s: float | None = None  # when its first episode of this command began
-        self.done_s: float | None = None  # when it was finished
+        self.ended_s: float | None = None  # when the latest one ended
+        self.brisk = False  # whether works are so short that a runner waits for the next one in vain
         self._again: deque[int] = deque()
         self._tries: Counter[int] = Counter()  # that failed, by number
         self._before, self._failures = Counter(failures), Counter[str]()

@@ -47,6 +47,7 @@ class Display:
         self._told_s = time.monotonic()
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, object] = {}  # the latest news of each row
 
     def say(self, text: str) -> None:
         """A line, above the bars if there are any."""
@@ -76,9 +77,11 @@ class Display:
     def show(self, rows: Sequence[Row]) -> None:
         self._told_s = time.monotonic()
         for row in rows:
+            news = (len(row.played), row.failures, row.note)
             if self._bars:
                 self._move(self._bars, row)
-            else:
+            elif self._said.get(row.title) != news:
+                self._said[row.title] = news
                 self.say(f"{row.title} {_count(row)}  {_figures(row)}")
 
     def table(self, rows: Sequence[Row]) -> None:

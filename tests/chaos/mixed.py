@@ -24,7 +24,7 @@ from mixed_audit import Found, audit
 from mixed_report import Kill, picture, table
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ("dmc/walker_walk", "dmc/cheetah_run", "libero/libero_object/4", "crafter/reward")
+TASKS = ("dmc/walker_walk", "dmc/cheetah_run", "libero/libero_object/4=expert", "crafter/reward")
 MARK = "DISTWM_MIXED"  # a variable that everything we start inherits
 SETTINGS = ("env.hosted=true", "env.image_size=64", "env.render_size=64", "fleet.cpus_per_runner=0.25")
 GONE_S = 10.0  # for processes to end, after a kill and at the end
@@ -86,7 +86,7 @@ class Mixed:
         if not hosts:
             return False
         victim = runner if what == "runner" else hosts[-1]  # the guardian comes before what it guards
-        task = self.tasks[row["member"]]
+        task = row["task"]
         victim.kill()
         self.kills.append(Kill(at_s=self.seconds(), task=task, what=what))
         print(f"[{self.kills[-1].at_s:5.0f} s] kill -9 the {what} of {task}, process {victim.pid}", flush=True)

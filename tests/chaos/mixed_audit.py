@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from actors.envs.registry import EnvConfig, make
+from actors.runner import episode_seed
+from distwm.overrides import apply
 from replay.codec import decode
 from replay.schema import Chunk, EpisodeKey
 from replay.shards.server import EmbeddedRedis
 from replay.shards.survey import Surveyor
+
+LOOKED_AT = 10  # episodes of each order whose start is played again
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +31,8 @@ class Kept:
     ended: bool
     wrong: str  # why it is no episode from its first step on; empty: it is
     sources: frozenset[str]
-    prints: tuple[str, ...]  # of the observations and rewards, step by step
+    prints: tuple[str, ...]  # of observations, actions and rewards, step by step
+    start: Mapping[str, np.ndarray]  # what it first shows, without pictures
 
     def begins(self, other: Kept) -> bool:
         return self.prints == other.prints[: self.steps]
@@ -44,6 +50,8 @@ class Found:
     returned: float = 0.0  # mean
     counters: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
+    alike: int = 0  # episodes that are like another one: tasks with few starts, and policies that draw nothing
+    starts: int = 0  # episodes that were looked at and start where seed and number say
     same: int = 0  # beginnings that are the same, step by step, as the episode that was played in the end
     times: Sequence[tuple[float, int]] = ()  # seconds of collecting, steps so far
     wrong: list[str] = field(default_factory=list)
@@ -76,6 +84,8 @@ def _order(url: str, key: str, row: Mapping[str, Any], lines: Sequence[Mapping[s
     found.wrong += [f"{k}: is labelled {set(one.sources)}" for k, one in kept.items() if one.sources != {row["policy"]}]
     found.wrong += _against_ledger(row["policy"], kept, noted)
     found.wrong += _against_counters(row, counters, sums, manifest, found)
+    found.wrong += _elsewhere(row, kept, manifest["settings"], found)
+    found.alike = len(noted) - len({one.prints for one in kept.values() if one.ended})
     found.same = _same(kept)
     return found
 
@@ -106,8 +116,15 @@ def _kept(chunks: Sequence[Chunk]) -> Kept:
         wrong.append("is terminal before its end")
     shown = [name for name in arrays if name not in ("is_first", "is_last", "is_terminal")]
     prints = [hashlib.blake2b(b"".join(arrays[n][t].tobytes() for n in shown)).hexdigest() for t in range(steps)]
-    sources = frozenset(chunk.source for chunk in chunks)
-    return Kept(steps=steps, ended=bool(last[-1]), wrong="; ".join(wrong), sources=sources, prints=tuple(prints))
+    start = {n: a[0] for n, a in arrays.items() if n in shown and a.dtype != np.uint8 and n not in ("action", "reward")}
+    return Kept(
+        steps=steps,
+        ended=bool(last[-1]),
+        wrong="; ".join(wrong),
+        sources=frozenset(chunk.source for chunk in chunks),
+        prints=tuple(prints),
+        start=start,
+    )
 
 
 def _against_ledger(policy: str, kept: Mapping[EpisodeKey, Kept], noted: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -122,8 +139,6 @@ def _against_ledger(policy: str, kept: Mapping[EpisodeKey, Kept], noted: Sequenc
     yield from (f"{stream}: is whole in the replay and not in the ledger" for stream in lengths.keys() - lines.keys())
     both = lines.keys() & lengths.keys()
     yield from (f"{s}: has {lengths[s]} steps, in the ledger {lines[s]}" for s in both if lines[s] != lengths[s])
-    prints = Counter(one.prints for one in kept.values() if one.ended)
-    yield from (f"an episode of {len(p)} steps is there {n} times" for p, n in prints.items() if n > 1)
 
 
 def _against_counters(
@@ -138,6 +153,22 @@ def _against_counters(
     fleet = sum(r["episodes"] for r in manifest["runners"] if f"{r['task']}={row['policy']}" == found.key)
     if fleet + found.recovered != found.episodes:
         yield f"the fleet counts {fleet} episodes, {found.recovered} were recovered, {found.episodes} are in the ledger"
+
+
+def _elsewhere(
+    row: Mapping[str, Any], kept: Mapping[EpisodeKey, Kept], settings: Mapping[str, Any], found: Found
+) -> Iterator[str]:
+    """Episodes that do not start where their seed and number say. Plays none: resets the environment, a few times."""
+    given = {k.removeprefix("env."): v for k, v in settings.items() if k.startswith("env.")}
+    env = make(apply(EnvConfig(), given | {"task": row["task"]}), seed=0)
+    whole = [(key, one) for key, one in kept.items() if one.ended]
+    for key, one in whole[:: max(1, len(whole) // LOOKED_AT)]:
+        shown, _ = env.reset(seed=episode_seed(row["seed"], int(key.stream.rpartition("/")[2])))
+        if all(name == "count" or np.array_equal(shown[name], value) for name, value in one.start.items()):
+            found.starts += 1
+        else:
+            yield f"{key}: does not start where its seed says"
+    env.close()
 
 
 def _sums(shard: Surveyor) -> dict[str, int]:

@@ -12,7 +12,7 @@ from distwm.report.canvas import BLUE, CORAL, FAINT, QUIET, SAGE, blank, quiet, 
 
 HEAD = (
     *("task=policy", "episodes", "steps", "steps/s", "mean return", "kills: runner", "environment"),
-    *("recovered", "beginnings", "the same again", "broken"),
+    *("recovered", "beginnings", "the same again", "alike", "starts checked", "broken"),
 )
 
 
@@ -34,7 +34,7 @@ def table(found: Sequence[Found], kills: Sequence[Kill]) -> Iterator[str]:
         rate = one.steps / one.times[-1][0] if one.times else 0.0
         cells = [one.key, f"{one.episodes:,}", f"{one.steps:,}", f"{rate:,.1f}", f"{one.returned:.3g}"]
         cells += [str(n) for n in (mine.count("runner"), mine.count("environment"), one.recovered)]
-        cells += [str(n) for n in (one.beginnings, one.same, len(one.wrong))]
+        cells += [str(n) for n in (one.beginnings, one.same, one.alike, one.starts, len(one.wrong))]
         yield "| " + " | ".join(cells) + " |"
 
 
@@ -55,7 +55,7 @@ def picture(found: Sequence[Found], kills: Sequence[Kill], path: Path) -> None:
             ax.set_ylim(bottom=0)
             quiet(ax)
         axes[-1].set_xlabel("minutes")
-        axes[0].annotate("kill -9 of its runner", (1, 1.06), xycoords="axes fraction", ha="right", color=CORAL)
-        axes[0].annotate("of its environment", (0.82, 1.06), xycoords="axes fraction", ha="right", color=SAGE)
+        axes[0].annotate("kill -9 of its runner", (0.83, 1.06), xycoords="axes fraction", ha="right", color=CORAL)
+        axes[0].annotate("of its environment", (1, 1.06), xycoords="axes fraction", ha="right", color=SAGE)
         figure.supylabel("steps of whole episodes", color=QUIET, fontsize=10.5)
         figure.savefig(path, dpi=110)
