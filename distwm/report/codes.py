@@ -42,5 +42,6 @@ def usage(arrays: Arrays) -> Figure:
     figure.colorbar(image, ax=ax, label="share", pad=0.01)
     ax.set_xlabel("latent dimension")
     ax.set_ylabel("code")
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.grid(False)
     return figure

@@ -77,7 +77,8 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
     ax.set_xlabel("environment steps")
     ax.set_ylabel("return")
     means = [r.mean for line in lines for r in line.returns]
-    ax.set_ylim(0 if min(means) >= 0 else None, 1.25 * max(means) if max(means) > 0 else None)  # room for the legend
+    highest = max(max(means), *(r.high for line in lines for r in line.returns if np.isfinite(r.high)), 0.0)
+    ax.set_ylim(0 if min(means) >= 0 else None, 1.2 * highest if highest > 0 else None)  # room for the legend
     quiet(ax)
     ax.legend(loc="upper left", ncols=3)
     return figure
