@@ -39,7 +39,7 @@ def fork_guarded() -> None:
         for descriptor in (read, write, wake_read, wake_write):
             os.close(descriptor)
         return
-    _close_all_but(read, wake_read, wake_write)  # only the environment may keep the host's socket open
+    _close_all_but(read, wake_read, wake_write)  # only the environment may keep the host's pipes open
     os._exit(_guard(child, read, wake_read))
 
 
