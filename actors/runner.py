@@ -112,7 +112,8 @@ class EnvRunner:
 
     @cached_property
     def spec(self) -> EpisodeSpec:
-        return episode_spec(self.env)
+        with self._counting():
+            return episode_spec(self.env)
 
     @property
     def steps(self) -> int:
@@ -239,12 +240,18 @@ class EnvRunner:
     def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
         """At least as many."""
         envs = self._envs.setdefault(config, [])
-        try:
+        with self._counting():
             envs += [self._make(config, number) for number in range(len(envs), count)]
+        return envs
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Environments that fail while they are made."""
+        try:
+            yield
         except HostedEnvError as error:
             self._tally.failures[error.kind] += 1
             raise
-        return envs
 
     def _make(self, config: EnvConfig, number: int) -> gymnasium.Env:
         return make(config, episode_seed(self.seed, number))

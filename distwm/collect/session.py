@@ -35,7 +35,9 @@ def collect(config: CollectConfig, orders: Sequence[Order], root: RunDir, book: 
             display.say(said)
         jobs = [Job(order, config.episodes, book.played[order.key], book.failures(order)) for order in orders]
         play = Collection(replace(config, replay=served.replay), jobs, book, shelf, display)
-        if not play.over:
+        if play.over:
+            display.say(f"Nothing is left to collect in {root.root}.")
+        else:
             display.say(f"Collecting in {root.root}: {', '.join(job.order.key for job in play.waiting)}.")
             with closing(_fleet(play, resources)) as fleet, display.open():
                 play.run(fleet, lambda: bool(stop.number))

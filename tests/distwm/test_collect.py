@@ -312,7 +312,7 @@ def test_a_killed_driver_is_started_again_until_all_is_there(tmp_path: Path, com
     ended(command(*words), 0)
     audit(out, 300)
     said, _ = ended(command(*words), 0)
-    assert "all is there already" in said
+    assert "Nothing is left to collect" in said
 
 
 @pytest.mark.slow
