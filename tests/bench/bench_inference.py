@@ -27,7 +27,7 @@ from actors.runner import RunnerConfig
 from distwm.config import load
 from learners.weights import Weights
 
-ENVS, LENGTH = 8, 40  # to a runner; decisions of an episode
+ENVS, LENGTH = 8, 250  # to a runner; decisions of an episode
 POLICY = PolicySpec(name="bc")
 
 
