@@ -13,6 +13,7 @@ from actors.envs.registry import episode_spec
 from actors.fleet import Fleet, Member
 from actors.policies import SCRIPTED, PolicySpec
 from distwm.config import RunConfig
+from distwm.fleet import STATUS, save_status, take_request
 from distwm.placement import Shares
 from learners.group import LearnerGroup
 from replay.config import ReplayConfig
@@ -30,6 +31,7 @@ class Crew:
 
     def __init__(self, config: RunConfig, run: str, root: Path, share: Shares) -> None:
         self.config, self.run, self.root, self.share = config, run, root, share
+        take_request(root)  # one that came too late for the run before is not meant for this one
 
     @cached_property
     def spec(self) -> EpisodeSpec:
@@ -65,6 +67,13 @@ class Crew:
             seed=config.seed,
             extra_cpus=0.0 if self.share.runner_cpus < config.fleet.cpus_per_runner else None,  # they share there
         )
+
+    def look_after_fleet(self) -> None:
+        """Takes a request for more or fewer runners, and writes down how they are; nothing before there are any."""
+        if "fleet" in self.__dict__:
+            if runners := take_request(self.root):
+                self.fleet.resize(runners)
+            save_status(self.root / STATUS, self.fleet)
 
     def weights_for(self, policy: PolicySpec) -> Any:
         """A reference to the newest weights if the policy has any."""

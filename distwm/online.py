@@ -90,7 +90,7 @@ class OnlineStage:
     @property
     def _width(self) -> int:
         """One episode for each environment."""
-        return self.crew.config.fleet.runners * self.crew.config.runner.envs_per_runner
+        return self.crew.fleet.size() * self.crew.config.runner.envs_per_runner
 
     def _collect(self, policy: PolicySpec, count: int, weights: Any = None) -> CollectStats:
         episodes = range(self.ledger.episodes, self.ledger.episodes + count)
@@ -112,6 +112,7 @@ class OnlineStage:
             "mean_return": float(np.mean(stats.returns)),
             "steps_per_s": stats.steps_per_s,
             "retries": stats.retries,
+            **{f"failures_{reason}": count for reason, count in stats.failures.items()},
         }
 
     def _decisions(self) -> int:

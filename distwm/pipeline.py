@@ -81,6 +81,8 @@ class Pipeline(tune.Trainable):
             return {"records": [], "done": True}
         stage, begun_s = self.plan[self.ledger.stage], time.monotonic()
         records, finished = run_slice(self.crew, stage, self.ledger)
+        if stage.config.kind != "train":  # which lets the runners be
+            self.crew.look_after_fleet()
         self.ledger.slices += 1
         wall_s = time.monotonic() - begun_s
         self.ledger.stage_wall_s += wall_s

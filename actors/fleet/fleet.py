@@ -125,6 +125,10 @@ class Fleet:
             raise BadInput(f"A member cannot have {runners} runners.", "Ask for 1 or more.")
         self._roster.resize(runners, member)
 
+    def size(self, member: int = 0) -> int:
+        """How many runners a member has, whatever state they are in."""
+        return len(self._roster.of(member))
+
     def status(self) -> list[RunnerStatus]:
         """How each runner is, by index. Looks at them first if nobody has for a second."""
         if time.monotonic() - self._crew.turned_s > HEALTH_S:
@@ -168,7 +172,7 @@ class Fleet:
     ) -> list[Work]:
         """At most one episode an environment, and as many pieces for each runner, so that all are busy to the end."""
         self._check_member(member)
-        runners = len(self._roster.of(member))
+        runners = self.size(member)
         rounds = -(-len(numbers) // (self._size * runners))
         count = min(len(numbers), rounds * runners)
         parts = [part.tolist() for part in np.array_split(np.asarray(numbers), count)] if count else []

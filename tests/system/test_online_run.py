@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TOYS, Command, records
+from harness import ROOT, TOYS, Command, records
 
 ONLINE = str(TOYS / "online.yaml")
 LENGTH = 10  # decisions of an episode
@@ -63,6 +66,19 @@ def test_acting_and_learning_at_once(command: Command, tmp_path: Path) -> None:
     """Updates lag one turn behind, and are all there at the end."""
     done = command(ONLINE, f"run_dir={tmp_path}", "stages.line.online.overlap=true", "fleet.runners=2")
     assert done.returncode == 0, done.stderr + (tmp_path / "log.txt").read_text()
+    check(tmp_path)
+
+
+def test_a_run_gets_more_runners_on_request(command: Command, tmp_path: Path) -> None:
+    process, deadline = command.start(ONLINE, f"run_dir={tmp_path}", "line.pause_s=0.1"), time.monotonic() + 120
+    while not (tmp_path / "fleet.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    asked = subprocess.run([sys.executable, "-m", "distwm.fleet", str(tmp_path), "--runners", "2"], cwd=ROOT)
+    _, err = process.communicate(timeout=200)
+    assert (asked.returncode, process.returncode) == (0, 0), err
+    assert len(json.loads((tmp_path / "fleet.json").read_text())["runners"]) == 2
     check(tmp_path)
 
 
