@@ -1,6 +1,7 @@
 """What DC-MPC trains on: short stretches of single episodes, time in front of rows.
 
-Shapes: T transitions (T + 1 records), B rows, O numbers of an observation, A of an action.
+Shapes: T transitions (T + 1 records), H of them that the world model learns from, B rows, O numbers of an observation,
+A of an action.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Update(NamedTuple):
     observation: Tensor  # (T + 1, B, O) float32
     action: Tensor  # (T, B, A)
     reward: Tensor  # (T, B)
-    kept: Tensor  # (T, B) float32: 1 where the world model learns from the transition, else 0
+    weight: Tensor  # (H, B) float32, of a transition in the loss of the world model; 0 where it is left out
     returns: Returns
     whole: Tensor  # (B,) float32: 1 where the row has a first transition, else 0
     improves: bool  # whether the policy is updated too

@@ -39,10 +39,11 @@ class _Classify(torch.autograd.Function):
         picked = target[:, None]
         entropy = -p.gather(1, picked).clamp_min(torch.finfo(p.dtype).tiny).log().mean((1, 2))
         u = p if noise is None else p / noise
-        mean, s = _weighted(book, u)
+        summing = nn.functional.pad(book.T, (0, 0, 0, 1), value=1.0)
+        mean, s = _weighted(summing, u)
         code = mean
         if noise is not None:
-            code, _ = _weighted(book, torch.eq(u, u.amax(1, keepdim=True), out=torch.empty_like(u)))
+            code, _ = _weighted(summing, torch.eq(u, u.amax(1, keepdim=True), out=torch.empty_like(u)))
         ctx.save_for_backward(p, u, s, mean, picked, book)
         ctx.set_materialize_grads(False)
         return entropy, code
@@ -64,8 +65,9 @@ class _Classify(torch.autograd.Function):
         return grad, None, None, None
 
 
-def _weighted(book_KC: Tensor, weight_BKD: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of the codes (B, C, D) by weight, and the sum of the weights (B, 1, D), in one product."""
-    both = nn.functional.pad(book_KC.T, (0, 0, 0, 1), value=1.0) @ weight_BKD
+def _weighted(summing: Tensor, weight_BKD: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the codes (B, C, D) by weight, and the sum of the weights (B, 1, D), in one product: `summing`
+    (C + 1, K) has the codes in its columns, and ones below."""
+    both = summing @ weight_BKD
     total = both[:, -1:]
     return both[:, :-1] / total, total

@@ -27,14 +27,14 @@ class Unrolled(NamedTuple):
     reward: Tensor  # (H, B)
 
 
-def unroll(world: World, z_BZ: Tensor, action_HBA: Tensor, goal: Quantised, noise_HBKD: Tensor | None) -> Unrolled:
+def unroll(world: World, z_BZ: Tensor, action_HBA: Tensor, goal: Quantised, noise_GBKD: Tensor | None) -> Unrolled:
     """`goal`: codes (H, B, C, D) and indices (H, B, D) of the observations that came. Without `noise` the model goes on
-    from the expected codes, with it from drawn ones."""
+    from the expected codes, with it from drawn ones: G = H - 1 times, as nothing follows the last transition."""
     errors, inputs, z = [], [], z_BZ
     for t, a in enumerate(action_HBA):
         za = torch.cat((z, a), -1)
         inputs.append(za)
-        error, z = _advance(world, za, goal, t, noise_HBKD)
+        error, z = _advance(world, za, goal, t, noise_GBKD)
         errors.append(error)
     return Unrolled(torch.stack(errors), world.reward_of(torch.stack(inputs)))
 
@@ -45,15 +45,15 @@ def _advance(world: World, za: Tensor, goal: Quantised, t: int, noise: Tensor | 
         code = world.encoding(prediction).code
         return (code - goal.code[t]).square().mean((1, 2)), code.flatten(1)
     assert goal.indices is not None
-    drawn = None if noise is None else noise[t]
+    drawn = noise[t] if noise is not None and t < len(noise) else None
     error, code = classify(prediction, goal.indices[t], drawn, world.encoding.book())
     return error, code.flatten(1)
 
 
-def discounted_mean(x_HB: Tensor, kept_HB: Tensor, rho: float) -> Tensor:
-    """(1/H) sum_t rho^t mean over rows of what is kept, x_t. Scalar."""
-    powers = rho ** torch.arange(len(x_HB), device=x_HB.device, dtype=torch.float32)
-    return (powers[:, None] * kept_HB * x_HB).mean()
+def weights(kept_TB: Tensor, rho: float) -> Tensor:
+    """Of transition t of each row: rho^t where it is kept, else 0. The mean over all of weight times error is the
+    loss: (1/T) sum_t rho^t times the mean over rows."""
+    return rho ** torch.arange(len(kept_TB), dtype=torch.float32)[:, None] * kept_TB
 
 
 def critic_loss(

@@ -63,7 +63,7 @@ def predict(config: PredictionConfig, world: World, source: Source, observation:
     device = next(world.parameters()).device
     o, a, r = (x.to(device) for x in (drawn.observation, drawn.action, drawn.seen.reward))
     goal = world.quantise(o[1:])
-    found = unroll(world, world.encode(o[0]), a, goal, noise_HBKD=None)
+    found = unroll(world, world.encode(o[0]), a, goal, noise_GBKD=None)
     wrong = (found.reward - r).square().mean(1).sqrt()
     return Prediction(
         error=_array(found.error.mean(1)),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from learners.dcmpc.batches import Update, draw
 from learners.dcmpc.critics import Critics
-from learners.dcmpc.losses import critic_loss, discounted_mean, policy_loss, targets_of, unroll
+from learners.dcmpc.losses import critic_loss, policy_loss, targets_of, unroll, weights
 from learners.dcmpc.noise import exponential
 from learners.dcmpc.policy import Policy
 from learners.dcmpc.prediction import PredictionConfig, predict
@@ -92,7 +92,7 @@ class DCMPCObjective:
             observation=drawn.observation,
             action=drawn.action,
             reward=seen.reward,
-            kept=kept.float(),
+            weight=weights(kept[: config.horizon], config.rho),
             returns=n_step(seen, config.n_step, config.gamma, config.bootstrap_gamma_bug, config.nstep_done_bug),
             whole=seen.inside[0].float(),
             improves=(key[2] + 1) % config.policy_every == 0,
@@ -137,9 +137,8 @@ class DCMPCObjective:
         raw = world.raw(batch.observation[0])
         z = world.encoding(raw).code.flatten(1)
         found = unroll(world, z, batch.action[:h], goal, self._noise(batch, generator))
-        kept = batch.kept[:h]
-        wrong = discounted_mean((found.reward - batch.reward[:h]).square(), kept, config.rho)
-        model = config.consistency * discounted_mean(found.error, kept, config.rho) + config.reward * wrong
+        wrong = (batch.weight * (found.reward - batch.reward[:h]).square()).mean()
+        model = config.consistency * (batch.weight * found.error).mean() + config.reward * wrong
         metrics = {"consistency": found.error.detach().mean(), "reward": wrong.detach(), "model": model.detach()}
         return model + world.encoding.loss(raw), z.detach(), metrics
 
@@ -147,4 +146,4 @@ class DCMPCObjective:
         world, rows = self.world.config, batch.action.shape[1]
         if world.dynamics == "mse" or not self.config.stochastic:
             return None
-        return exponential((self.config.horizon, rows, self.world.encoding.count, world.latent_dim), generator)
+        return exponential((self.config.horizon - 1, rows, self.world.encoding.count, world.latent_dim), generator)

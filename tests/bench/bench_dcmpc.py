@@ -23,6 +23,7 @@ from learners import optim
 from learners.allocator import keep_freed
 from learners.dcmpc.batches import Stretch, Update
 from learners.dcmpc.critics import CriticsConfig
+from learners.dcmpc.losses import weights
 from learners.dcmpc.policy import PolicyConfig
 from learners.dcmpc.system import DCMPC, DCMPCConfig
 from learners.dcmpc.targets import Transitions, n_step
@@ -80,13 +81,13 @@ def ours(system: DCMPC, given: Stretch) -> Callable[[], None]:
     optimiser = optim.build(objective.optim, objective.trained().requires_grad_(True))
     config, seen = system.config.train, given.seen
     returns = n_step(seen, config.n_step, config.gamma)
-    kept = torch.ones_like(seen.reward)
+    weight, whole = weights(torch.ones_like(seen.reward), config.rho), torch.ones(len(seen.reward[0]))
     number = 0
 
     def update() -> None:
         nonlocal number
         number += 1
-        batch = Update(given.observation, given.action, seen.reward, kept, returns, kept[0], improves=number % 2 == 0)
+        batch = Update(given.observation, given.action, seen.reward, weight, returns, whole, improves=number % 2 == 0)
         optimiser.schedule(number, 10**9)
         loss, _ = objective.loss(batch, torch.Generator().manual_seed(number))
         loss.backward()

@@ -17,6 +17,7 @@ from torch import Tensor
 from learners.dcmpc import train
 from learners.dcmpc.batches import Stretch, Update
 from learners.dcmpc.critics import CriticsConfig
+from learners.dcmpc.losses import weights
 from learners.dcmpc.policy import PolicyConfig
 from learners.dcmpc.system import DCMPC, DCMPCConfig
 from learners.dcmpc.targets import Transitions, n_step
@@ -66,7 +67,7 @@ def update(ours: DCMPC, given: Stretch) -> Update:
     kept = seen.inside & ~seen.last if config.mask_done_bug else seen.inside
     returns = n_step(seen, config.n_step, config.gamma, config.bootstrap_gamma_bug, config.nstep_done_bug)
     ones = torch.ones(ROWS)
-    return Update(given.observation, given.action, seen.reward, kept.float(), returns, ones, improves=True)
+    return Update(given.observation, given.action, seen.reward, weights(kept, config.rho), returns, ones, improves=True)
 
 
 def losses(ours: DCMPC) -> tuple[dict[str, Tensor], Tensor]:

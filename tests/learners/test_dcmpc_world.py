@@ -12,7 +12,7 @@ from distwm.config import load
 from learners.dcmpc.classify import classify, expected
 from learners.dcmpc.critics import Critics, CriticsConfig
 from learners.dcmpc.encodings import make
-from learners.dcmpc.losses import discounted_mean, unroll
+from learners.dcmpc.losses import unroll, weights
 from learners.dcmpc.system import DCMPC
 from learners.dcmpc.world import World, WorldConfig
 from learners.nn.fsq import FSQ
@@ -143,11 +143,11 @@ def test_an_untrained_model_guesses() -> None:
 
 
 def test_weights_of_transitions_by_hand() -> None:
-    """(1/H) sum_t rho^t times the mean over rows, of which some are left out."""
+    """The loss is (1/H) sum_t rho^t times the mean over rows, of which some are left out."""
     x = torch.tensor([[1.0, 3.0], [2.0, 4.0], [10.0, 20.0]])
     kept = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     expected_loss = (1 * (1 + 3) / 2 + 0.9 * 2 / 2 + 0.81 * 20 / 2) / 3
-    assert float(discounted_mean(x, kept, 0.9)) == pytest.approx(expected_loss)
+    assert float((weights(kept, 0.9) * x).mean()) == pytest.approx(expected_loss)
 
 
 def test_rewards_keep_to_their_range() -> None:
