@@ -110,8 +110,8 @@ def _train(config: BaselineConfig, place: RunDir, seed: int, terminal: IO[str]) 
     rows: list[dict[str, Any]] = []
     looks, over = 0, False
     try:
-        with metered(terminal, f"sac seed {seed}", config.steps) as meter:
-            sac.explore()
+        sac.explore()
+        with metered(terminal, f"sac seed {seed}", config.steps, begun=sac.steps * repeat) as meter:
             while not over:
                 at = sac.steps * repeat
                 over = at >= config.steps

@@ -17,7 +17,7 @@ Steps are the simulator's: a decision is env.action_repeat of them. Settings: th
   steps=40000               of each seed, the random episodes in front included
   seeds=0,1,2               one run each; a finished one is not run again
   evaluate.every=5000       steps between evaluations of evaluate.episodes=5, which start as evaluate.seed=1000 says
-  sac.lr=3e-4               sac.batch_size=256 sac.hidden=256,256 sac.gamma=0.99 sac.tau=0.005 sac.seed_episodes=10
+  sac.lr=3e-4               sac.batch_size=128 sac.hidden=256,256 sac.gamma=0.99 sac.tau=0.005 sac.seed_episodes=10
 
 exit codes: 0 done; 2 bad configuration or input; 3 something is missing; 4 training failed; 75 try again.
 

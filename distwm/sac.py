@@ -28,7 +28,7 @@ class SACConfig:
     """The usual settings for state observations of the control suite; one update a decision."""
 
     lr: float = 3e-4  # of the policy, the critics and the temperature
-    batch_size: int = 256
+    batch_size: int = 128  # 256 would take twice the time, most of which goes into RLlib's handling of episodes
     hidden: tuple[int, ...] = (256, 256)
     gamma: float = 0.99
     tau: float = 0.005
