@@ -45,6 +45,11 @@ class Part:
             for group in optimiser.param_groups:
                 group["lr"] = lr
 
+    @property
+    def moves(self) -> bool:
+        """Whether any parameter has a gradient."""
+        return any(parameter.grad is not None for parameter in self.parameters)
+
     def clip(self) -> Tensor:
         """Clips the gradients there are to the part's norm; returns the norm before."""
         return nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
@@ -73,7 +78,7 @@ class Optimiser:
 
     def clip(self) -> Tensor:
         """Clips each part's gradients to its own norm; returns the norm of all before."""
-        norms = [part.clip() for part in self.parts]
+        norms = [part.clip() for part in self.parts if part.moves]  # torch's norm of nothing lies on the CPU
         return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     def step(self) -> None:

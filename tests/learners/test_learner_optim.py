@@ -154,6 +154,15 @@ def test_parts_have_settings_of_their_own() -> None:
     assert {name.split("/")[0] for name in optimiser.state()} == {"a.weight", "b.weight"}
 
 
+def test_a_part_without_gradients_does_not_move_the_norm_to_another_device() -> None:
+    """torch says that nothing has the norm 0, on the CPU wherever the parameters are."""
+    module = nn.ModuleDict({"moved": nn.Linear(2, 2), "left": nn.Linear(2, 2)}).to("meta")
+    optimiser = optim.build({"moved": OptimConfig(name="adamw"), "left": OptimConfig(name="adamw")}, module)
+    for parameter in module["moved"].parameters():
+        parameter.grad = torch.ones_like(parameter)
+    assert optimiser.clip().device.type == "meta"
+
+
 def test_parts_must_be_the_children() -> None:
     with pytest.raises(BadInput, match="optimisers for"):
         optim.build({"x": OptimConfig()}, nn.ModuleDict({"a": nn.Linear(1, 1)}))
