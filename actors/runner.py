@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Literal, cast
 
 import gymnasium
@@ -30,6 +32,8 @@ from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.writing.episode_writer import EpisodeWriter
 from replay.writing.writer import ReplayWriter
+
+_log = logging.getLogger(__name__)
 
 POLICY_NOISE = 1  # tells the policy's stream of random numbers from the environment's, for the same seed
 
@@ -241,7 +245,8 @@ class EnvRunner:
         """At least as many."""
         envs = self._envs.setdefault(config, [])
         with self._counting():
-            envs += [self._make(config, number) for number in range(len(envs), count)]
+            while len(envs) < count:  # those that are there stay known when the next one fails
+                envs.append(self._make(config, len(envs)))
         return envs
 
     @contextmanager
@@ -292,9 +297,12 @@ class EnvRunner:
             self.doing, self.storing = "", False
 
     def _drop_envs(self) -> None:
-        for env in (env for envs in self._envs.values() for env in envs):
-            env.close()
-        self._envs.clear()
+        envs, self._envs = [*chain.from_iterable(self._envs.values())], {}
+        for env in envs:
+            try:
+                env.close()
+            except Exception:  # noqa: BLE001 (whatever a renderer says: the others are closed as well)
+                _log.exception("An environment of %s could not be closed.", self.env.task)
 
 
 def episode_stream(policy: str, number: int) -> str:

@@ -78,8 +78,13 @@ class Signal(Generic[T]):
     def __init__(self, future: Future[T]) -> None:
         self._future = future
         self._descriptor = os.eventfd(0)
-        weakref.finalize(self, os.close, self._descriptor)  # not before the other thread has written to it
-        future.add_done_callback(self._ring)
+        weakref.finalize(self, os.close, self._descriptor)
+        waiting = [self]  # it lives until the other thread has written to it; then the future holds it no more
+
+        def ring(_: Future[T]) -> None:
+            os.eventfd_write(waiting.pop().fileno(), 1)
+
+        future.add_done_callback(ring)
 
     @property
     def done(self) -> bool:
@@ -100,9 +105,6 @@ class Signal(Generic[T]):
                 end(future.result())
 
         self._future.add_done_callback(ended)
-
-    def _ring(self, _: Future[T]) -> None:
-        os.eventfd_write(self._descriptor, 1)
 
 
 def aside(work: Callable[[], T]) -> Signal[T]:

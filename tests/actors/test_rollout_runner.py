@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from actors.runner import EnvRunner, RunnerConfig, episode_seed
 from learners.agent import Agent, Observation
 from learners.weights import Weights
 from replay.config import ReplayConfig
-from replay.errors import BadInput, TrainingFailed
+from replay.errors import BadInput, Missing, TrainingFailed
 from replay.schema import EpisodeSpec
 from replay.sources.redis_source import RedisSource
 
@@ -214,6 +215,47 @@ def test_a_crash_leaves_a_runner_that_works(replay: ReplayConfig, run: str) -> N
     assert len(episodes) == 1
     check_alignment(episodes[episode_seed(7, 0)])
     one.close()
+
+
+class Stubborn(gymnasium.Wrapper):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("the renderer is gone")
+
+
+def test_one_that_cannot_be_closed_is_not_played_with_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = runner(None, "", EnvConfig(task="faulty/crash@1.0", image_size=4), width=2)
+    made: list[gymnasium.Env] = []
+
+    def stubborn(config: EnvConfig, seed: int) -> gymnasium.Env:
+        made.append(Stubborn(make(config, seed)))
+        return made[-1]
+
+    monkeypatch.setattr("actors.runner.make", stubborn)
+    for times in (1, 2):
+        with pytest.raises(RuntimeError, match="as it was asked to"):  # and not what closing it says
+            one.evaluate(RANDOM, [0, 1])
+        assert len(made) == 2 * times
+
+
+def test_when_one_cannot_be_made_the_others_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = runner(None, "", width=3)
+    closed: list[int] = []
+
+    class Told(gymnasium.Wrapper):
+        def close(self) -> None:
+            closed.append(1)
+
+    def lacking(config: EnvConfig, seed: int) -> gymnasium.Env:
+        if seed == episode_seed(7, 2):
+            raise Missing("There is no third.", "Buy one.")
+        return Told(make(config, seed))
+
+    monkeypatch.setattr("actors.runner.make", lacking)
+    with pytest.raises(Missing):
+        one.evaluate(RANDOM, [0, 1, 2])
+    assert closed == [1, 1]
 
 
 def test_collecting_without_a_replay_and_unknown_policies_are_bad_input() -> None:
