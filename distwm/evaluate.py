@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.fleet import Fleet
@@ -44,13 +44,15 @@ def policy_spec(text: str) -> PolicySpec:
     return PolicySpec(name=name, mode="mode" if mode == "mode" else "sample")
 
 
-def evaluate(fleet: Fleet, config: EvaluateConfig, weights: Any) -> list[EpisodeResult]:
+def evaluate(fleet: Fleet, config: EvaluateConfig, weights: Any, explored: int = 0) -> list[EpisodeResult]:
     """The episodes of each policy in turn, in the order of their seeds; the first `config.videos` keep their frames.
 
-    `weights` (a reference, or None) go to the policies that have any. Raises what `Fleet.evaluate` does.
+    `weights` (a reference, or None) go to the policies that have any. `explored`: episodes of exploring behind them;
+    planners try the policy's actions with as much noise as is left then. Raises what `Fleet.evaluate` does.
     """
     results: list[EpisodeResult] = []
     for policy in map(policy_spec, config.policies):
         needed = None if policy.name in SCRIPTED else weights
-        results += fleet.evaluate(policy, config.seeds, needed, keep_frames=config.videos)
+        played = replace(policy, explored=explored)
+        results += fleet.evaluate(played, config.seeds, needed, keep_frames=config.videos)
     return results

@@ -35,6 +35,7 @@ class Ledger:
     extensions: int = 0  # extensions of the current stage so far
     stage_wall_s: float = 0.0
     turns: Turns = field(default_factory=Turns)  # of the current stage, if it is an online one
+    explored: int = 0  # episodes of the latest online stage after its seed episodes, for schedules of exploration
     episodes: int = 0  # collected and acknowledged: also the index of the next episode
     collected_steps: int = 0  # acknowledged by the replay
 

@@ -66,19 +66,21 @@ class OnlineStage:
         self.turns.begun = True
 
     def _debt(self) -> int:
-        """Updates that the stored steps allow and that are not done. Steps beyond the budget allow none."""
+        """Updates that the stored steps allow and that are not done. Steps beyond the budget allow none; where the
+        replay has lost steps that were learnt from, others come first."""
         steps = min(self.ledger.done_steps, self.stage.config.budget_steps) - self.turns.seed_steps
         owed = self.config.warmup_updates + round(self.config.updates_per_step * max(steps, 0))
-        return owed - self.turns.updates
+        return max(owed - self.turns.updates, 0)
 
     def _learn_and_collect(self, debt: int, more: bool) -> list[Record]:
-        """Both at once with `overlap`; else the debt comes first, in slices, and episodes when it is paid."""
+        """Both at once with `overlap`; else, and before an evaluation, the debt comes first, in slices, and episodes
+        when it is paid."""
         updates = min(debt, self.stage.config.slice_steps)
         warm = self.turns.updates + updates >= self.config.warmup_updates
-        if updates and not (more and warm and updates == debt and self.config.overlap):
+        overlaps = self.config.overlap and more and warm and updates == debt and not self._has_passed_evaluation
+        if updates and not overlaps:
             return [self._learn(updates)]
-        policy = policy_spec(self.stage.config.policy)
-        policy = replace(policy, explored=self.turns.episodes - self.config.seed_episodes)
+        policy = replace(policy_spec(self.stage.config.policy), explored=self._explored)
         if not updates:
             return [self._collected(policy, self._collect(policy, self._width))]
         weights = self.crew.weights_for(policy)  # before the learners are busy
@@ -86,6 +88,10 @@ class OnlineStage:
             future = pool.submit(self._collect, policy, self._width, weights)
             record = self._learn(updates)
             return [record, self._collected(policy, future.result())]
+
+    @property
+    def _explored(self) -> int:
+        return max(self.turns.episodes - self.config.seed_episodes, 0)
 
     @property
     def _width(self) -> int:
@@ -102,6 +108,7 @@ class OnlineStage:
         ledger = self.ledger
         ledger.episodes += stats.episodes
         self.turns.episodes += stats.episodes
+        ledger.explored = self._explored
         ledger.collected_steps = self.crew.check_replay(ledger.collected_steps + stats.steps)
         ledger.count(self._decisions() - ledger.done_steps)
         return {
@@ -126,9 +133,12 @@ class OnlineStage:
         return {"kind": "update", "step": self.ledger.done_steps, "updates": self.turns.updates, **figures}
 
     def _evaluation_is_due(self) -> bool:
-        every = self.config.evaluate_every_steps
-        due = every and self.config.evaluate_policies and self.ledger.done_steps // every > self.turns.evaluations
-        return bool(due) and not self._debt()
+        return self._has_passed_evaluation and not self._debt()
+
+    @property
+    def _has_passed_evaluation(self) -> bool:
+        every = self.config.evaluate_every_steps if self.config.evaluate_policies else 0
+        return bool(every) and self.ledger.done_steps // every > self.turns.evaluations
 
     def _evaluate(self) -> list[Record]:
         """Each policy from the same start states as in the last evaluation and in that of other runs."""
@@ -139,23 +149,20 @@ class OnlineStage:
     def _evaluated(self, name: str, settings: EvaluateConfig) -> Record:
         policy = policy_spec(name)
         weights = None if policy.name in SCRIPTED else self.crew.weights_for(policy)
-        results = evaluate(self.crew.fleet, settings, weights)
+        results = evaluate(self.crew.fleet, settings, weights, self._explored)
         save_curve(self.crew, self.stage, self.ledger.done_steps, results)
         mean = float(np.mean([result.total_reward for result in results]))
         return {"kind": "evaluate", "step": self.ledger.done_steps, "policy": name, "mean_return": mean}
 
 
 def save_curve(crew: Crew, stage: PlannedStage, done_steps: int, results: list[EpisodeResult]) -> None:
-    """Adds one evaluation to results/curve.json, in place of the same one of an interrupted attempt."""
+    """Adds one evaluation to results/curve.json, in place of what an interrupted attempt has left from there on."""
     path = crew.root / "results" / "curve.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
     first = results[0]
-    mine = {
-        "stage": stage.key,
-        "decisions": done_steps,
-        "env_steps": done_steps * crew.config.env.action_repeat,
-        "policy": first.policy,
-        "mode": first.mode,
-    }
-    rows = [row for row in rows if any(row[key] != value for key, value in mine.items())]
-    write_atomically(path, json.dumps([*rows, mine | {"returns": [result.total_reward for result in results]}]))
+    whose = {"stage": stage.key, "policy": first.policy, "mode": first.mode}
+    passed = done_steps - done_steps % stage.config.online.evaluate_every_steps
+    rows = [row for row in rows if row["decisions"] < passed or any(row[key] != whose[key] for key in whose)]
+    counts = {"decisions": done_steps, "env_steps": done_steps * crew.config.env.action_repeat}
+    returns = [result.total_reward for result in results]
+    write_atomically(path, json.dumps([*rows, {**whose, **counts, "returns": returns}]))

@@ -87,7 +87,7 @@ def evaluate(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     name = policies[ledger.done_steps]
     policy = policy_spec(name)
     config = replace(crew.config.evaluate, policies=(name,))
-    results = play(crew.fleet, config, crew.weights_for(policy))
+    results = play(crew.fleet, config, crew.weights_for(policy), ledger.explored)
     _save_returns(crew, stage, policy, results)
     save_episodes(crew.root / "videos", results)
     ledger.count(1)
