@@ -55,6 +55,7 @@ class RemoteAgent:
         self._life = uuid.uuid4().hex
         self._numbers = itertools.count()
         self._ended: deque[Key] = deque()  # not told yet
+        self._closed = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decide")
 
     def start(self, batch_size: int, seed: int) -> Carry:
@@ -82,6 +83,8 @@ class RemoteAgent:
         deadline_s = time.monotonic() + self._deadline_s
         request = self._request(observation, carry, mode)
         while True:
+            if self._closed:  # the actor would take it for the runner's newest agent, and forget that one's episodes
+                raise self._error("is not asked again: nobody waits for its answer", "late")
             try:
                 reply = self._get(self._handle.act.remote(request), deadline_s)
             except ray.exceptions.RayActorError as error:
@@ -103,8 +106,10 @@ class RemoteAgent:
         return self._threads.submit(self.act, observation, carry, mode)
 
     def close(self) -> None:
-        """Tells the actor that nothing need be remembered any more, and does not wait for it."""
-        self._threads.shutdown(wait=False)
+        """Tells the actor that nothing need be remembered any more, and does not wait for it. Threads that wait for an
+        actor ask no more."""
+        self._closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._handle.end.remote(self._client, self._life)
 
     def _request(self, observation: Observation, carry: Carry, mode: Mode) -> Request:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -154,6 +154,20 @@ def test_a_killed_actor_costs_the_episodes_under_way_and_no_more(service: Infere
     with pytest.raises(InferenceError) as caught:
         one_by_one(waiting, 1, carry)
     assert caught.value.kind == "forgotten"
+
+
+def test_an_agent_that_is_closed_asks_no_more(service: InferenceService) -> None:
+    """One of its threads waits for a new process of the actor: what that remembers belongs to the next agent by then."""
+    os.kill(health(service).pid, signal.SIGKILL)
+    one, calls = agent(service, 0), 3
+    waiting = [one.begin_act(observe(0, is_first=True), one.start(1, 0)) for _ in range(calls)]
+    one.close()
+    following = agent(service, 0)
+    carry = one_by_one(following, 1)
+    for future in waiting:
+        with pytest.raises((InferenceError, CancelledError)):
+            future.result(60)
+    one_by_one(following, 3, carry)
 
 
 def test_a_runner_that_begins_anew_and_episodes_that_end_leave_nothing(service: InferenceService) -> None:
