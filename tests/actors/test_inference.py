@@ -157,7 +157,7 @@ def test_a_killed_actor_costs_the_episodes_under_way_and_no_more(service: Infere
 
 
 def test_an_agent_that_is_closed_asks_no_more(service: InferenceService) -> None:
-    """One of its threads waits for a new process of the actor: what that remembers belongs to the next agent by then."""
+    """Its threads wait for a new process of the actor: what that remembers belongs to the next agent by then."""
     os.kill(health(service).pid, signal.SIGKILL)
     one, calls = agent(service, 0), 3
     waiting = [one.begin_act(observe(0, is_first=True), one.start(1, 0)) for _ in range(calls)]
