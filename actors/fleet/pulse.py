@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -17,12 +18,15 @@ class Pulse:
     newest: Progress | None = None  # None: it has not answered yet
     moved_s: float = 0.0  # when the counter was last seen to move, or work began
     stepped: bool = False  # whether it has moved at all
+    failed_s: float = -math.inf  # when an environment was last seen to have failed; another one is made since
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, progress: Progress, now: float) -> None:
         """Takes an answer."""
         if progress.storing or (self.newest is not None and _life(progress) != _life(self.newest)):
             self.moved_s = now  # the replay has deadlines of its own
+        if sum(progress.failures.values()) > (sum(self.newest.failures.values()) if self.newest else 0):
+            self.failed_s = now
         self.stepped = self.stepped or progress.steps > 0
         self.newest = progress
         self._seen.append((now, progress.steps))
@@ -39,7 +43,7 @@ class Pulse:
 
     def overlook(self, seconds: float) -> None:
         """Nobody looked for so long: that time does not count."""
-        self.moved_s += seconds
+        self.moved_s, self.failed_s = self.moved_s + seconds, self.failed_s + seconds
 
     def steps_per_s(self, now: float) -> float:
         """Over the last half minute."""

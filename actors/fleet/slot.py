@@ -66,12 +66,13 @@ class Slot:
     def up(self) -> bool:
         return self.state in ("idle", "busy")
 
-    def stall_limit_s(self, configured: float) -> float:
-        """How long its counter may stand still at work: a reset may take as long as it is allowed to, and before the
-        first step environments are made."""
+    def stall_limit_s(self, configured: float, now: float) -> float:
+        """How long its counter may stand still at work: a reset may take as long as it is allowed to; before the first
+        step environments are made, and after one has failed another, for which the rest may have to wait."""
         host = self.member.env.host
         limit = max(configured, host.reset_s)
-        return limit if self.pulse.stepped else limit + host.start_s
+        making = not self.pulse.stepped or now - self.pulse.failed_s <= limit + host.start_s
+        return limit + host.start_s if making else limit
 
     def status(self, newest: int) -> RunnerStatus:
         """`newest`: the newest version of weights that the fleet knows."""

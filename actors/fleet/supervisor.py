@@ -124,7 +124,7 @@ class Supervisor:
         if now - slot.job.begun_s > config.call_timeout_s:
             waited = TimeoutError(f"no result within call_timeout_s={config.call_timeout_s:g}")
             return self._fail(slot, "overdue", waited)
-        limit_s = slot.stall_limit_s(config.stall_s)
+        limit_s = slot.stall_limit_s(config.stall_s, now)
         if slot.pulse.still_s(now) > limit_s:
             return self._fail(slot, "stalled", TimeoutError(f"no step within {limit_s:g} s ({slot.doing})"))
         return None

@@ -10,10 +10,12 @@ from fleet_kit import env_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.envs.registry import EnvConfig
 from actors.fleet import FleetConfig, Member
 from actors.fleet.actor import Progress
 from actors.fleet.pulse import WINDOW_S, Pulse
 from actors.fleet.slot import Slot
+from actors.hosting.config import HostConfig
 from replay.errors import BadInput
 
 
@@ -89,7 +91,22 @@ def test_rates_are_those_of_the_last_half_minute(looks: list[tuple[float, int]])
 def test_making_and_resetting_environments_may_take_their_time() -> None:
     member = Member(env=env_of("counting/5"), run="r")  # start_s=1, reset_s=1
     slot = Slot(index=0, place=0, member=member, reserved=True)
-    assert slot.stall_limit_s(120.0) == 121.0
+    assert slot.stall_limit_s(120.0, 0.0) == 121.0
     slot.pulse.note(progress(1), 0.0)
-    assert slot.stall_limit_s(120.0) == 120.0
-    assert slot.stall_limit_s(0.5) == 1.0
+    assert slot.stall_limit_s(120.0, 0.0) == 120.0
+    assert slot.stall_limit_s(0.5, 0.0) == 1.0
+
+
+def test_one_that_is_made_again_may_take_as_long_as_the_first() -> None:
+    """The others may be at their ends, and wait for it: 300 s to be made, 120 s to begin."""
+    env = EnvConfig(task="counting/5", host=HostConfig(start_s=300.0, reset_s=120.0))
+    slot = Slot(index=0, place=0, member=Member(env=env, run="r"), reserved=True)
+    slot.pulse.note(progress(1), 0.0)
+    slot.pulse.note(progress(1, failures={"env_died": 1}), 10.0)
+    slot.pulse.note(progress(5, failures={"env_died": 1}), 20.0)
+    for now, still in ((400.0, False), (429.0, False), (431.0, True)):
+        assert (slot.pulse.still_s(now) > slot.stall_limit_s(60.0, now)) == still
+    slot.pulse.overlook(100.0)
+    assert slot.pulse.still_s(529.0) <= slot.stall_limit_s(60.0, 529.0)
+    slot.pulse.note(progress(6, failures={"env_died": 1}), 600.0)
+    assert slot.stall_limit_s(60.0, 600.0) == 120.0
