@@ -36,7 +36,8 @@ class Line:
 
 def lines_over(seeds: Sequence[Iterable[Record]]) -> list[Line]:
     """One line for each policy, from each seed's evaluations: over episodes where there is one seed, else over seeds,
-    at the evaluations that all of them have."""
+    at the evaluations that all of them have. Those less than half an interval apart are the same: a run that was
+    interrupted counts the steps of its lost episodes, and is a few steps off from there on."""
     found: dict[Player, list[dict[int, list[float]]]] = {}
     for number, rows in enumerate(seeds):
         for row in rows:
@@ -46,10 +47,20 @@ def lines_over(seeds: Sequence[Iterable[Record]]) -> list[Line]:
 
 
 def _line(player: Player, per_seed: list[dict[int, list[float]]]) -> Line:
-    shared = sorted(set.intersection(*(set(curve) for curve in per_seed)))
-    each = [[curve[step] for curve in per_seed] for step in shared]
+    shared = _shared([np.array(sorted(curve)) for curve in per_seed])
+    each = [[curve[step] for curve, step in zip(per_seed, steps, strict=True)] for steps in shared]
     values = [seeds[0] if len(seeds) == 1 else [float(np.mean(r)) for r in seeds] for seeds in each]
-    return Line(player=player, env_steps=np.array(shared), returns=[*map(t_interval, values)], seeds=len(per_seed))
+    at = np.array([steps[0] for steps in shared])
+    return Line(player=player, env_steps=at, returns=[*map(t_interval, values)], seeds=len(per_seed))
+
+
+def _shared(per_seed: list[np.ndarray]) -> list[list[int]]:
+    """The steps of each evaluation that all seeds have, one for each seed."""
+    if not all(len(steps) for steps in per_seed):
+        return []
+    apart = min((int(np.diff(steps).min()) for steps in per_seed if len(steps) > 1), default=1)
+    nearest = [[int(other[np.abs(other - step).argmin()]) for other in per_seed] for step in per_seed[0]]
+    return [found for found in nearest if max(abs(step - found[0]) for step in found) < apart / 2]
 
 
 def best_of_last(rows: Iterable[Record], player: Player) -> float | None:

@@ -55,6 +55,18 @@ def test_several_seeds_have_one_over_their_means_where_all_have_evaluated() -> N
     assert line.label.endswith("(2 seeds)")
 
 
+def test_seeds_that_were_interrupted_are_a_few_steps_off() -> None:
+    exact, off = rows([[1.0], [2.0], [3.0]]), rows([[3.0], [4.0], [5.0]])
+    for row in off[1:]:
+        row["env_steps"] += 44
+    for seeds in ([exact, off], [off, exact]):
+        (line,) = lines_over(seeds)
+        assert [(r.mean, r.count) for r in line.returns] == [(2.0, 2), (3.0, 2), (4.0, 2)]
+        assert line.env_steps.tolist() == [row["env_steps"] for row in seeds[0]]
+    (line,) = lines_over([exact, off[:2]])
+    assert len(line.returns) == 2
+
+
 def test_the_best_of_the_last_three() -> None:
     assert best_of_last(rows([[99.0], [1.0], [5.0], [2.0]]), PLAYER) == 5.0
     assert best_of_last(rows([[4.0]], "other"), PLAYER) is None
