@@ -31,7 +31,7 @@ def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
         with torch.device("meta"):
             system = config.system.build(spec)
         for stage in config.plan:
-            if stage.config.kind == "train":
+            if stage.config.kind in ("train", "online"):
                 system.objective(stage.objective)
     except (KeyError, ValueError) as error:
         raise BadInput(f"{error.args[0]}.", "Change these settings so that they fit.") from error
