@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,11 @@ def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, Episodes]:
         if row.get("round", 0) == last:
             out.setdefault((row["policy"], row["mode"]), {})[row["seed"]] = float(row["total_reward"])
     return out
+
+
+def of_last_stage(evaluations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of results/curve.json of the stage that came last: in each round steps are counted anew."""
+    return [row for row in evaluations if row.get("stage") == evaluations[-1].get("stage")]
 
 
 def returns_table(played: Mapping[Player, Episodes], reference: Player) -> list[Row]:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from distwm.contest import Contest
-from distwm.returns import Episodes, by_policy
+from distwm.returns import Episodes, by_policy, of_last_stage
 from replay.errors import BadInput
 
 Record = Mapping[str, Any]
@@ -32,7 +32,7 @@ class RunFindings:
     gates: Mapping[str, Mapping[str, Record]]  # results/gates.json: stage -> metric -> value, threshold, passed
     open_loop: Arrays | None
     reconstruction: Arrays | None
-    evaluations: list[Record]  # results/curve.json: those on the way
+    evaluations: list[Record]  # results/curve.json: those on the way, in the last round
     prediction: Arrays | None
     code_usage: Arrays | None
 
@@ -86,7 +86,7 @@ def read_run(root: Path) -> RunFindings:
         gates=_json(results / "gates.json") or {},
         open_loop=_arrays(results / "open_loop.npz", ("truth", "prediction", "context")),
         reconstruction=_arrays(results / "reconstruction.npz", ("truth", "reconstruction")),
-        evaluations=_json(results / "curve.json") or [],
+        evaluations=of_last_stage(_json(results / "curve.json") or []),
         prediction=_arrays(results / "prediction.npz", ("horizon", "error", "marginal", "reward_error")),
         code_usage=_arrays(results / "code_usage.npz", ("usage",)),
     )

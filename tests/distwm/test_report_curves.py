@@ -10,6 +10,7 @@ import pytest
 
 from distwm.report import write_report, write_study
 from distwm.report.curves import best_of_last, lines_over, read_baseline
+from distwm.report.inputs import read_run
 from replay.errors import BadInput
 
 PLAYER = ("policy", "mode")
@@ -65,6 +66,14 @@ def test_seeds_that_were_interrupted_are_a_few_steps_off() -> None:
         assert line.env_steps.tolist() == [row["env_steps"] for row in seeds[0]]
     (line,) = lines_over([exact, off[:2]])
     assert len(line.returns) == 2
+
+
+def test_a_later_round_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 0)
+    rounds = [row | {"stage": stage} for stage in ("learn", "learn@1") for row in rows([[1.0], [2.0], [9.0]])]
+    (run / "results" / "curve.json").write_text(json.dumps(rounds[:-1]))
+    (line,) = lines_over([read_run(run).evaluations])
+    assert [r.mean for r in line.returns] == [1.0, 2.0]
 
 
 def test_the_best_of_the_last_three() -> None:
