@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from actors.fleet.slot import FOREVER, Job, Slot
-from actors.fleet.supervisor import Outcome, Supervisor
+from actors.fleet.supervisor import HEALTH_S, Outcome, Supervisor
 from actors.fleet.work import Done
 from replay.errors import DistwmError, TryAgain
 
@@ -47,12 +47,18 @@ class Desk:
 
     def turn(self, wait_s: float) -> None:
         """Moves everything on; waits so long for news if there is none."""
+        self._overlook(time.monotonic())
         self._give_out()
         for outcome in self._crew.turn(wait_s):
             self._account(outcome)
         for member in range(len(self._queues)):
             self._give_up(member)
         self._give_out()
+
+    def _overlook(self, now: float) -> None:
+        """Nobody looked since the last turn: in that time no runner could be started."""
+        missed_s = max(0.0, now - self._crew.turned_s - HEALTH_S)
+        self._up_s = [min(now, up_s + missed_s) for up_s in self._up_s]
 
     def _give_out(self) -> None:
         """A job to each idle runner; first to those that failed least."""

@@ -140,6 +140,20 @@ def test_a_fleet_without_runners_says_so(fleet: MakeFleet) -> None:
     assert one.status()[0].again_s == -1
 
 
+def test_work_is_not_given_up_because_nobody_looked(fleet: MakeFleet) -> None:
+    """Its only runner dies, and the fleet hears of it later than it waits for a runner to come back."""
+    one = fleet("counting/6000", runners=1, width=1)
+    victim = process(0, one)
+    one.submit(collecting([0]))
+    until(one, lambda status: status[0].state == "busy")
+    os.kill(victim, signal.SIGKILL)
+    one._desk._up_s[0] -= 100.0  # so long nobody looked
+    one._crew.turned_s -= 100.0
+    (done,) = results(one, 1)
+    assert done.error is None
+    assert done.retries == 1
+
+
 def test_one_that_dies_while_idle_is_there_when_it_is_needed(fleet: MakeFleet) -> None:
     one = fleet("counting/5", runners=1)
     victim = process(0, one)
