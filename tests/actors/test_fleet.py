@@ -82,7 +82,7 @@ def test_it_grows_and_shrinks_at_work(fleet: MakeFleet, replay: ReplayConfig, ru
     one.resize(3)
     feeder.until(lambda status: [runner.state for runner in status] == ["busy"] * 3)
     one.resize(1)
-    assert [runner.state for runner in one.status()].count("retiring") == 2  # each at its last piece
+    assert one.size() == 1  # the others are at their last pieces, or closing
     feeder.until(lambda status: len(status) == 1)
     one.resize(2)  # its index was there before, and its streams
     assert [runner.index for runner in one.status()] == [0, 1]
