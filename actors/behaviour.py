@@ -68,7 +68,7 @@ class Random(Rowwise):
         self.action_dim, self.levels = action_dim, levels
 
     def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
-        carry.action = np.stack([uniform(rng, self.action_dim, self.levels) for rng in carry.rngs])
+        carry.action = np.array([uniform(rng, self.action_dim, self.levels) for rng in carry.rngs])
         return carry.action.astype(np.float32), carry
 
 
@@ -80,7 +80,7 @@ class OrnsteinUhlenbeck(Rowwise):
 
     def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
         carry.action[observation.is_first] = 0.0
-        noise = np.stack([rng.standard_normal(self.action_dim) for rng in carry.rngs])
+        noise = np.array([rng.standard_normal(self.action_dim) for rng in carry.rngs])
         carry.action = carry.action * (1 - self.theta) + self.sigma * noise
         return np.clip(carry.action, -1.0, 1.0).astype(np.float32), carry
 

@@ -46,7 +46,6 @@ class Lane:
         self.number = number
         self.take(env)
         self.playing = False
-        self.asked = False  # and not heard yet
         self.is_first, self.done = False, False  # of what the environment shows
         self.record: dict[str, np.ndarray] = {}
 
@@ -67,16 +66,13 @@ class Lane:
         self._frames: list[np.ndarray] = []
         self._action: np.ndarray | None = None
         self._asking.begin_reset(seed=episode.seed)
-        self.asked = True
 
     def step(self, action: np.ndarray) -> None:
         self._action = action
         self._asking.begin_step(action)
-        self.asked = True
 
     def finish(self) -> None:
         """Raises BadInput for a reward that is no number, and what the environment raises."""
-        self.asked = False
         if self._action is None:
             fields, _ = self._asking.finish_reset()
             self._put(fields, self._zero, 0.0, (_TRUE, _FALSE, _FALSE))

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -47,6 +47,11 @@ class Player:
     agent: Agent
     seed: int
     mode: Mode
+
+    @property
+    def begin(self) -> Any:
+        """`act` of an agent that thinks elsewhere, as a future; None: it thinks while it is asked."""
+        return getattr(self.agent, "begin_act", None)
 
     def start(self, episode: Episode) -> Any:
         """The agent's carry for one episode."""
@@ -113,96 +118,117 @@ class Group:
         self._envs, self._waiting, self._player, self._sink = envs, waiting, player, sink
         self._repair, self._tally = repair, tally
         self._lanes = [Lane(number, envs[number]) for number in numbers]
+        self._fields = list(cast(gymnasium.spaces.Dict, envs[numbers[0]].observation_space)) if numbers else []
         self._making: dict[Lane, Signal[gymnasium.Env]] = {}
         self._failures: Counter[int] = Counter()  # of each episode, by its place
-        self._rows: list[Lane] = []  # of the carry
+        self._asked: list[Lane] = []
+        self._rows: list[Lane] = []  # of the carry: those that decide
         self._carry: Any = None
-        self._begun = False  # an episode, since the rows were gathered
+        self._changed = False  # who is to decide, or that an episode begins
         self.outcomes: dict[int, Outcome] = {}
 
     def play(self) -> Iterator[Sequence[Wait]]:
         """Until all episodes have been played. Yields what it waits for."""
         for lane in self._lanes:
-            self._attempt(lane, self._next_episode)
+            self._ask(lane, self._next_episode, lane)
         while True:
             yield from self._hear_all()
-            acting = [lane for lane in self._lanes if lane.playing and lane not in self._making]
-            if acting:
-                actions = yield from self._decide(acting)
-                for row, lane in enumerate(acting):
-                    self._attempt(lane, Lane.step, actions[row])
+            if self._changed:
+                self._gather()
+            if self._rows:
+                actions = yield from self._decide()
+                for lane, action in zip(self._rows, actions, strict=True):
+                    self._ask(lane, lane.step, action)
             elif self._making:
                 lane, signal = next(iter(self._making.items()))
                 yield [signal]
                 self._go_on(lane)
             else:
                 return
-            for lane in [lane for lane, signal in self._making.items() if signal.done]:
-                self._go_on(lane)
+            if self._making:
+                for lane in [lane for lane, signal in self._making.items() if signal.done]:
+                    self._go_on(lane)
 
     def abandon(self) -> None:
         """Environments that are still being made are closed as soon as they are there."""
         for signal in self._making.values():
             signal.discard(lambda env: env.close())
 
+    def _ask(self, lane: Lane, question: Callable[..., None], *given: Any) -> None:
+        try:
+            question(*given)
+        except HostedEnvError as error:
+            self._failed(lane, error)
+        else:
+            if lane.playing:
+                self._asked.append(lane)
+
     def _hear_all(self) -> Iterator[Sequence[Wait]]:
         """Until every environment shows something to decide on; episodes that are over make room for the next ones."""
-        while asked := [lane for lane in self._lanes if lane.asked]:
+        while asked := self._asked:
+            self._asked = []
             if waits := [lane.elsewhere for lane in asked if lane.elsewhere]:
                 yield waits
             for lane in asked:
-                self._attempt(lane, self._hear)
+                try:
+                    lane.finish()
+                except HostedEnvError as error:
+                    self._failed(lane, error)
+                else:
+                    self._heard(lane)
 
-    def _hear(self, lane: Lane) -> None:
-        lane.finish()
-        self._begun |= lane.is_first
-        self._tally.steps += not lane.is_first
+    def _heard(self, lane: Lane) -> None:
         if self._sink is not None:
             self._sink(lane.number, lane.record)
+        if lane.is_first:
+            self._changed = True
+        else:
+            self._tally.steps += 1
         if lane.done:
+            self._changed = True
             self.outcomes[lane.episode.place] = lane.outcome()
-            self._next_episode(lane)
+            self._ask(lane, self._next_episode, lane)
 
     def _next_episode(self, lane: Lane) -> None:
         lane.playing = bool(self._waiting)
         if lane.playing:
             lane.begin(self._waiting.popleft())
 
-    def _decide(self, acting: list[Lane]) -> Generator[Sequence[Wait], None, np.ndarray]:
-        """Actions (B, A) of the environments that show something."""
-        self._gather(acting)
-        agent, mode = self._player.agent, self._player.mode
-        begin = getattr(agent, "begin_act", None)
-        if begin is None:
-            actions, self._carry = agent.act(_observe(acting), self._carry, mode)
-        else:
-            signal = Signal(begin(_observe(acting), self._carry, mode))
-            yield [signal]
-            actions, self._carry = signal.result()
-        if not math.isfinite(np.vdot(actions, actions)):
-            raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
-        return actions
-
-    def _gather(self, acting: list[Lane]) -> None:
-        """Makes the rows of the carry those of `acting`; an episode that begins has a carry of its own."""
-        if acting == self._rows and not self._begun:
-            return
-        self._begun = False
+    def _gather(self) -> None:
+        """Makes the rows those that are to decide; an episode that begins has a carry of its own."""
+        acting = [lane for lane in self._lanes if lane.playing and lane not in self._making]
         agent, rows = self._player.agent, self._rows
         parts = agent.split(self._carry, [1] * len(rows)) if len(rows) > 1 else [self._carry] * len(rows)
         known = dict(zip(rows, parts, strict=True))
         parts = [self._player.start(lane.episode) if lane.is_first else known[lane] for lane in acting]
-        self._rows, self._carry = acting, agent.join(parts) if len(parts) > 1 else parts[0]
+        self._rows, self._carry = acting, agent.join(parts) if len(parts) > 1 else next(iter(parts), None)
+        self._changed = False
 
-    def _attempt(self, lane: Lane, act: Callable[..., None], *arguments: Any) -> None:
-        try:
-            act(lane, *arguments)
-        except HostedEnvError as error:
-            self._failed(lane, error)
+    def _decide(self) -> Generator[Sequence[Wait], None, np.ndarray]:
+        """Actions (B, A) of the rows."""
+        player = self._player
+        if player.begin is None:
+            actions, self._carry = player.agent.act(self._observe(), self._carry, player.mode)
+        else:
+            signal = Signal(player.begin(self._observe(), self._carry, player.mode))
+            yield [signal]
+            actions, self._carry = signal.result()
+        if not math.isfinite(np.vdot(actions, actions)):
+            raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
+        return np.array(actions)  # the agent may use its memory again; records keep theirs
+
+    def _observe(self) -> Observation:
+        """What the rows show."""
+        records = [lane.record for lane in self._rows]  # np.array of them is quicker than np.stack
+        return Observation(
+            fields={name: np.array([record[name] for record in records]) for name in self._fields},
+            previous_action=np.array([record["action"] for record in records]),
+            is_first=np.array([lane.is_first for lane in self._rows]),
+        )
 
     def _failed(self, lane: Lane, error: HostedEnvError) -> None:
         """Has the environment made again, or raises the error."""
-        lane.asked = False
+        self._changed = True
         place, seed = lane.episode.place, lane.episode.seed
         self._tally.failures[error.kind] += 1
         self._failures[place] += 1
@@ -220,16 +246,4 @@ class Group:
             return self._failed(lane, error)
         self._envs[lane.number] = env
         lane.take(env)
-        self._attempt(lane, Lane.begin, lane.episode)
-
-
-def _observe(lanes: Sequence[Lane]) -> Observation:
-    """What the batch shows."""
-    records = [lane.record for lane in lanes]
-    names = lanes[0].env.observation_space
-    assert isinstance(names, gymnasium.spaces.Dict)
-    return Observation(
-        fields={name: np.array([record[name] for record in records]) for name in names},  # quicker than np.stack
-        previous_action=np.array([record["action"] for record in records]),
-        is_first=np.array([lane.is_first for lane in lanes]),
-    )
+        self._ask(lane, lane.begin, lane.episode)

@@ -22,6 +22,7 @@ from actors.envs.registry import EnvConfig, episode_spec, make
 from actors.hosting.errors import HostedEnvError
 from actors.inference import Inference, Lent
 from actors.lane import Outcome, Record
+from actors.paging import Pages
 from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
 from actors.rollout import Repair, Sink, Tally, rollout
 from learners.agent import Agent
@@ -160,12 +161,12 @@ class EnvRunner:
         version = 0 if policy.name in SCRIPTED else self.version
         seeds = [episode_seed(self.seed, number) for number in episodes]
 
-        def store(number: int, record: Record) -> None:
+        def store(number: int, records: Sequence[Record]) -> None:
             self.storing = True
-            writers[number].add(record, source=policy.name, policy_version=version)
+            writers[number].add_all(records, source=policy.name, policy_version=version)
             self.storing = False
 
-        outcomes = self._play(self.env, policy, seeds, store, writers)
+        outcomes = self._play(self.env, policy, seeds, Pages(store), writers)
         return CollectStats(
             steps=sum(writer.acknowledged for writer in writers) - before,
             episodes=len(outcomes),

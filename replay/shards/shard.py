@@ -66,6 +66,7 @@ class Shard:
         self.name = self._connection.name
         self._prefix = f"{{distwm:{run}}}:"
         self._connect_timeout_s, self.outage_s = connect_timeout_s, outage_s
+        self._scripts: dict[str, Any] = {}  # by their text
         self._seen: dict[int, Entry] = {}  # the last entry that `tail` gave out, by its number
 
     @property
@@ -270,7 +271,11 @@ class Shard:
         self, doing: str, text: str, keys: Sequence[str], args: Sequence[Any], patience_s: float | None = None
     ) -> Any:
         # Sends the script's hash; its text only to a server that does not know it.
-        return self._call(doing, lambda r: r.register_script(text)(keys, args), patience_s)
+        def command(r: Any) -> Any:
+            script = self._scripts.get(text) or self._scripts.setdefault(text, r.register_script(text))
+            return script(keys, args, client=r)
+
+        return self._call(doing, command, patience_s)
 
     def _call(self, doing: str, command: Callable[[Any], _T], patience_s: float | None = None) -> _T:
         return self._connection.call(doing, command, self.outage_s if patience_s is None else patience_s)
