@@ -22,6 +22,8 @@ MAY_CHANGE = (
     "log.*",
     "fleet.*",
     "cluster.*",
+    "env.host.*",
+    "runner.env_retries",
     "checkpoint_every_s",
     "keep_checkpoints",
     "learner.device",

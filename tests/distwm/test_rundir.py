@@ -19,6 +19,8 @@ def test_claim_and_claim_again(tmp_path: Path) -> None:
         assert run_dir.claim(config) is False
         name = run_dir.run_id
         assert run_dir.claim(apply(config, {"log.every_s": 1, "fleet.runners": 5})) is True
+        patient = {"env.host.step_s": 300.0, "runner.env_retries": 9}  # as an error of an environment may ask for
+        assert run_dir.claim(apply(config, patient)) is True
         assert run_dir.run_id == name
         with pytest.raises(BadInput, match=r"tokenizer\.lr .*seed|seed .*tokenizer\.lr"):
             run_dir.claim(apply(config, {"seed": 1, "tokenizer.lr": 1.0}))
