@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from typing import Literal, cast
@@ -24,6 +24,7 @@ from actors.inference import Inference, Lent
 from actors.lane import Outcome, Record
 from actors.paging import Pages
 from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
+from actors.results import CollectStats, EpisodeResult
 from actors.rollout import Repair, Sink, Tally, rollout
 from learners.agent import Agent
 from learners.system import System, SystemConfig
@@ -47,38 +48,6 @@ class RunnerConfig:
     group: int = 0  # environments that decide together, whichever group is ready first; 0: all
     env_retries: int = 3  # of each episode, when its environment fails in a process of its own; then the runner fails
     streams: Literal["environment", "episode"] = "environment"  # of the replay; "episode": its number is its name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectStats:
-    """What was collected. What is said of each episode is in the order in which they were asked for."""
-
-    steps: int  # records that the replay acknowledged
-    episodes: int
-    returns: tuple[float, ...]
-    seconds: float
-    retries: int = 0  # pieces of work that had to be given out again
-    lengths: tuple[int, ...] = ()  # decisions
-    successes: tuple[bool | None, ...] = ()  # None: the suite does not say
-    env_steps: int = 0  # that environments made, those of episodes that failed included
-    failures: Mapping[str, int] = field(default_factory=dict)  # of environments: died, timeout, raised, memory
-
-    @property
-    def steps_per_s(self) -> float:
-        return self.steps / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeResult:
-    """One episode of an evaluation."""
-
-    seed: int
-    policy: str
-    mode: str
-    total_reward: float
-    length: int  # decisions
-    success: bool | None = None  # whether the task was solved; None: the suite does not say
-    frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8
 
 
 class EnvRunner:

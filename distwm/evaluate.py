@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.fleet import Fleet
 from actors.policies import SCRIPTED, PolicySpec
-from actors.runner import EpisodeResult
+from actors.results import EpisodeResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

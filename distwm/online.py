@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from actors.policies import SCRIPTED, PolicySpec
-from actors.runner import CollectStats, EpisodeResult
+from actors.results import CollectStats, EpisodeResult
 from distwm.crew import Crew
 from distwm.evaluate import EvaluateConfig, evaluate, policy_spec
 from distwm.gating import close_stage

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from actors.policies import PolicySpec
-from actors.runner import EpisodeResult
+from actors.results import EpisodeResult
 from distwm.config import RunConfig
 from distwm.crew import Crew
 from distwm.evaluate import evaluate as play

@@ -10,7 +10,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 
-from actors.runner import EpisodeResult
+from actors.results import EpisodeResult
 
 WIDTH = 256  # a frame is enlarged up to about this
 SEPARATOR = 2  # pixels between two videos

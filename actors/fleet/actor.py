@@ -9,7 +9,8 @@ from typing import Any
 
 import ray
 
-from actors.runner import CollectStats, EnvRunner, EpisodeResult
+from actors.results import CollectStats, EpisodeResult
+from actors.runner import EnvRunner
 from replay.errors import DistwmError
 
 HEALTH = "health"  # the concurrency group that answers while a call works

@@ -19,7 +19,8 @@ from actors.fleet.supervisor import HEALTH_S, Supervisor
 from actors.fleet.work import REASONS, Done, RunnerStatus, Task, Work, total
 from actors.inference import InferenceService
 from actors.policies import PolicySpec
-from actors.runner import CollectStats, EnvRunner, EpisodeResult, RunnerConfig
+from actors.results import CollectStats, EpisodeResult
+from actors.runner import EnvRunner, RunnerConfig
 from learners.system import SystemConfig
 from replay.config import ReplayConfig
 from replay.errors import BadInput

@@ -13,7 +13,7 @@ import ray
 from actors.hosting.errors import HostedEnvError
 from actors.inference import InferenceError
 from actors.policies import PolicySpec
-from actors.runner import CollectStats, EpisodeResult
+from actors.results import CollectStats, EpisodeResult
 from replay.errors import DistwmError
 
 Task = Literal["collect", "evaluate"]

@@ -10,7 +10,8 @@ from fleet_kit import RANDOM, SEED, Feeder, MakeFleet, collecting, env_of, fleet
 
 from actors.behaviour import BehaviourConfig
 from actors.fleet import Fleet, FleetConfig, Member, Work
-from actors.runner import EnvRunner, EpisodeResult, RunnerConfig, episode_seed
+from actors.results import EpisodeResult
+from actors.runner import EnvRunner, RunnerConfig, episode_seed
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
 

@@ -19,7 +19,8 @@ from actors.hosting.config import HostConfig
 from actors.hosting.errors import HostedEnvError
 from actors.hosting.hosted import HostedEnv
 from actors.policies import PolicySpec
-from actors.runner import CollectStats, EnvRunner, RunnerConfig
+from actors.results import CollectStats
+from actors.runner import EnvRunner, RunnerConfig
 from replay.config import ReplayConfig
 from replay.errors import BadInput, TryAgain
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actors.policies import PolicySpec
-from actors.runner import CollectStats, EpisodeResult
+from actors.results import CollectStats, EpisodeResult
 from distwm.config import load
 from distwm.ledger import Ledger
 from distwm.online import OnlineStage

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from synthetic_run import make_run
 
-from actors.runner import EpisodeResult
+from actors.results import EpisodeResult
 from distwm.report import write_report, write_study
 from distwm.report.__main__ import main
 from distwm.report.inputs import read_run
