@@ -24,19 +24,19 @@ def fleet(cluster: None, replay: ReplayConfig, run: str) -> Iterator[MakeFleet]:
 
 def test_a_runner_killed_at_work_costs_no_episode(fleet: MakeFleet, replay: ReplayConfig, run: str) -> None:
     """SIGKILL in the middle of a call: the other runner and the restarted one deliver everything."""
-    one = fleet("counting/2000")
+    one = fleet("counting/20000")
     victim = process(0, one)
     process(1, one)
     killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
     killer.start()
     stats = one.collect(RANDOM, range(8), None)
     killer.join()
-    assert whole_episodes(replay, run, "counting/2000") == seeds(8)
+    assert whole_episodes(replay, run, "counting/20000") == seeds(8)
     assert stats.retries == 1
     assert stats.episodes == 8
     assert process(0, one) != victim
     one.collect(RANDOM, range(8, 10), None)
-    assert whole_episodes(replay, run, "counting/2000") == seeds(10)
+    assert whole_episodes(replay, run, "counting/20000") == seeds(10)
     assert one.status()[0].failures == {"died": 1}
     assert one.status()[0].restarts == 1
 
