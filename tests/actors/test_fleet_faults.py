@@ -142,7 +142,7 @@ def test_a_fleet_without_runners_says_so(fleet: MakeFleet) -> None:
 
 def test_work_is_not_given_up_because_nobody_looked(fleet: MakeFleet) -> None:
     """Its only runner dies, and the fleet hears of it later than it waits for a runner to come back."""
-    one = fleet("counting/6000", runners=1, width=1)
+    one = fleet("counting/30000", runners=1, width=1)
     victim = process(0, one)
     one.submit(collecting([0]))
     until(one, lambda status: status[0].state == "busy")
