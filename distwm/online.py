@@ -11,9 +11,9 @@ import numpy as np
 
 from actors.policies import SCRIPTED, PolicySpec
 from actors.results import CollectStats, EpisodeResult
+from distwm.closing import close_stage
 from distwm.crew import Crew
 from distwm.evaluate import EvaluateConfig, evaluate, policy_spec
-from distwm.gating import close_stage
 from distwm.ledger import Ledger
 from distwm.recipe import OnlineConfig, PlannedStage
 from distwm.rundir import write_atomically

@@ -12,11 +12,11 @@ import numpy as np
 
 from actors.policies import PolicySpec
 from actors.results import EpisodeResult
+from distwm.closing import close_stage
 from distwm.config import RunConfig
 from distwm.crew import Crew
 from distwm.evaluate import evaluate as play
 from distwm.evaluate import policy_spec
-from distwm.gating import close_stage
 from distwm.ledger import Ledger
 from distwm.online import OnlineStage
 from distwm.recipe import PlannedStage
