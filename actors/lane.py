@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,6 +14,7 @@ from actors.envs.stepping import AtOnce, Halves, halves
 from replay.errors import BadInput
 
 Record = Mapping[str, np.ndarray]
+Plan = tuple[np.ndarray, np.ndarray]  # a chunk of actions (H, A) float32, which of them it was () int32
 
 _FALSE, _TRUE = np.array(False), np.array(True)
 for _flag in (_FALSE, _TRUE):  # every record has these very ones
@@ -36,14 +38,15 @@ class Episode:
     place: int  # among those that were asked for
     seed: int
     keep_frames: bool = False
+    options: dict[str, Any] | None = None  # of the environment's reset
 
 
 class Lane:
     """Makes records as replay/schema.py aligns them. `begin` and `step` ask the environment, `finish` hears its answer
-    and makes the record."""
+    and makes the record. With `plan_steps` records say to which chunk of actions their action belonged."""
 
-    def __init__(self, number: int, env: gymnasium.Env) -> None:
-        self.number = number
+    def __init__(self, number: int, env: gymnasium.Env, plan_steps: int = 0) -> None:
+        self.number, self._plan_steps = number, plan_steps
         self.take(env)
         self.playing = False
         self.is_first, self.done = False, False  # of what the environment shows
@@ -56,6 +59,7 @@ class Lane:
         self.elsewhere = halves(env)
         self._asking: Halves | AtOnce = self.elsewhere or AtOnce(env)
         self._zero = np.zeros(env.action_space.shape, np.float32)
+        self._unplanned = (np.zeros((self._plan_steps, *env.action_space.shape), np.float32), np.array(-1, np.int32))
 
     def begin(self, episode: Episode) -> None:
         """Also the same once more."""
@@ -65,10 +69,11 @@ class Lane:
         self._success: bool | None = None
         self._frames: list[np.ndarray] = []
         self._action: np.ndarray | None = None
-        self._asking.begin_reset(seed=episode.seed)
+        self._plan = self._unplanned
+        self._asking.begin_reset(seed=episode.seed, options=episode.options)
 
-    def step(self, action: np.ndarray) -> None:
-        self._action = action
+    def step(self, action: np.ndarray, plan: Plan | None = None) -> None:
+        self._action, self._plan = action, plan or self._unplanned
         self._asking.begin_step(action)
 
     def finish(self) -> None:
@@ -111,5 +116,7 @@ class Lane:
             "is_last": is_last,
             "is_terminal": is_terminal,
         }
+        if self._plan_steps:
+            self.record["plan"], self.record["plan_step"] = self._plan
         if self.episode.keep_frames:
             self._frames.append(np.array(self.env.render()))

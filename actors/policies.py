@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from actors.behaviour import Behaviour, BehaviourConfig, OrnsteinUhlenbeck, Random
 from actors.envs.registry import EnvConfig, unknown
 from actors.experts import expert
+from actors.sources.agent import Following
 from learners.agent import Agent, Mode
 from learners.system import System
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 
 SCRIPTED = ("random", "ou", "expert", "behaviour")  # policies without weights, which look at no pixels
+SOURCE = "source"  # follows the action source; "source+NAME": through the system's codec of that name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +25,34 @@ class PolicySpec:
     mode: Mode = "sample"
     explored: int = 0  # episodes that the stage had collected so far, for schedules of exploration
 
+    @property
+    def weightless(self) -> bool:
+        """Whether it needs no trained system."""
+        return self.name in (*SCRIPTED, SOURCE)
 
-def needs_pixels(policy: PolicySpec) -> bool:
-    return policy.name not in SCRIPTED
+    @property
+    def codec(self) -> str:
+        """Of a policy that follows the source by way of one."""
+        name, _, codec = self.name.partition("+")
+        return codec if name == SOURCE else ""
+
+    @property
+    def follows_source(self) -> bool:
+        return self.name == SOURCE or bool(self.codec)
 
 
 def build(
-    policy: PolicySpec, env: EnvConfig, spec: EpisodeSpec, behaviour: BehaviourConfig, system: System | None
+    policy: PolicySpec,
+    env: EnvConfig,
+    spec: EpisodeSpec,
+    behaviour: BehaviourConfig,
+    system: System | None,
+    following: Following | None = None,
 ) -> Agent:
     """The agent of that name. Raises BadInput for an unknown name, or a task that has no expert."""
     (action_dim,) = spec["action"].shape
+    if policy.follows_source:
+        return _follower(policy, following, system)
     if policy.name == "random":
         return Random(action_dim, behaviour.levels)
     if policy.name == "ou":
@@ -44,6 +64,24 @@ def build(
     if system is None:
         raise unknown("policy", policy.name, SCRIPTED, hint="There is no trained system here.")
     return trained(policy, system)
+
+
+def _follower(policy: PolicySpec, following: Following | None, system: System | None) -> Agent:
+    if following is None:
+        raise BadInput(
+            f"The policy {policy.name!r} follows an action source, and none is set.", "Set source.kind=scripted."
+        )
+    if not policy.codec:
+        return following.agent()
+    codec = getattr(system, "codec", None)
+    if codec is None:
+        raise BadInput(
+            f"The policy {policy.name!r} needs a trained tokenizer of actions.", f"Use {SOURCE!r}, or the recipe rvq."
+        )
+    try:
+        return following.agent(codec(policy.codec))
+    except KeyError as error:
+        raise BadInput(f"Unknown policy {policy.name!r}.", f"After {SOURCE}+: {error.args[0]}.") from error
 
 
 def trained(policy: PolicySpec, system: System) -> Agent:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, cast
 
 import gymnasium
@@ -15,7 +16,7 @@ import numpy as np
 
 from actors.envs.stepping import Signal, Wait, aside, take_turns
 from actors.hosting.errors import HostedEnvError
-from actors.lane import Episode, Lane, Outcome, Record
+from actors.lane import Episode, Lane, Outcome, Plan, Record
 from learners.agent import Agent, Mode, Observation
 from replay.errors import TrainingFailed
 
@@ -47,11 +48,20 @@ class Player:
     agent: Agent
     seed: int
     mode: Mode
+    plan_steps: int = 0  # of the chunks of actions that records keep
 
     @property
     def begin(self) -> Any:
         """`act` of an agent that thinks elsewhere, as a future; None: it thinks while it is asked."""
         return getattr(self.agent, "begin_act", None)
+
+    def plans(self, carry: Any) -> Iterable[Plan | None]:
+        """The chunk of actions behind each row's last decision; endless None if the agent decides on one at a time."""
+        tell = getattr(self.agent, "plans", None)
+        if tell is None or not self.plan_steps:
+            return repeat(None)
+        told = tell(carry)
+        return zip(np.array(told.actions, np.float32), map(np.asarray, np.array(told.steps, np.int32)), strict=True)
 
     def start(self, episode: Episode) -> Any:
         """The agent's carry for one episode."""
@@ -70,6 +80,8 @@ def rollout(
     group: int = 0,
     repair: Repair | None = None,
     tally: Tally | None = None,
+    plan_steps: int = 0,
+    options: Sequence[dict[str, Any]] | None = None,
 ) -> list[Outcome]:
     """Plays one episode for each of `seeds`; an environment that is done takes the next one that waits.
 
@@ -80,12 +92,16 @@ def rollout(
     `sink` gets every record as it comes. An episode whose environment fails (HostedEnvError) ends there without a last
     record; the environment is made again, in its place in `envs`, and the episode is played from its beginning. After
     `repair.retries` failures of one episode the next one is raised; without `repair` the first. The first `keep_frames`
-    episodes keep what `env.render()` shows.
+    episodes keep what `env.render()` shows. With `plan_steps` records hold the chunk of so many actions to which their
+    action belonged. `options` go to the environment's reset, one for each episode.
     """
     width = min(len(envs), len(seeds))
     count = -(-width // group) if group else 1
-    waiting = [Episode(place=n, seed=seed, keep_frames=n < keep_frames) for n, seed in enumerate(seeds)]
-    player = Player(agent=agent, seed=agent_seed, mode=mode)
+    waiting = [
+        Episode(place=n, seed=seed, keep_frames=n < keep_frames, options=given)
+        for n, (seed, given) in enumerate(zip(seeds, options or repeat(None), strict=False))
+    ]
+    player = Player(agent=agent, seed=agent_seed, mode=mode, plan_steps=plan_steps)
     groups = [
         Group(envs, range(number, width, count), deque(waiting[number::count]), player, sink, repair, tally or Tally())
         for number in range(count)
@@ -117,7 +133,7 @@ class Group:
     ) -> None:
         self._envs, self._waiting, self._player, self._sink = envs, waiting, player, sink
         self._repair, self._tally = repair, tally
-        self._lanes = [Lane(number, envs[number]) for number in numbers]
+        self._lanes = [Lane(number, envs[number], player.plan_steps) for number in numbers]
         self._fields = list(cast(gymnasium.spaces.Dict, envs[numbers[0]].observation_space)) if numbers else []
         self._making: dict[Lane, Signal[gymnasium.Env]] = {}
         self._failures: Counter[int] = Counter()  # of each episode, by its place
@@ -137,8 +153,9 @@ class Group:
                 self._gather()
             if self._rows:
                 actions = yield from self._decide()
-                for lane, action in zip(self._rows, actions, strict=True):
-                    self._ask(lane, lane.step, action)
+                plans = self._player.plans(self._carry)
+                for lane, action, plan in zip(self._rows, actions, plans, strict=False):
+                    self._ask(lane, lane.step, action, plan)
             elif self._making:
                 lane, signal = next(iter(self._making.items()))
                 yield [signal]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import gymnasium
 import numpy as np
@@ -18,14 +18,16 @@ import torch
 from torch import nn
 
 from actors.behaviour import BehaviourConfig
-from actors.envs.registry import EnvConfig, episode_spec, make
+from actors.envs.registry import EnvConfig, EnvInfo, describe, make
 from actors.hosting.errors import HostedEnvError
 from actors.inference import Inference, Lent
 from actors.lane import Outcome, Record
 from actors.paging import Pages
-from actors.policies import SCRIPTED, PolicySpec, build, needs_pixels
+from actors.policies import SCRIPTED, PolicySpec, build
 from actors.results import CollectStats, EpisodeResult
 from actors.rollout import Repair, Sink, Tally, rollout
+from actors.sources.agent import Following, follow
+from actors.sources.source import SourceConfig
 from learners.agent import Agent
 from learners.system import System, SystemConfig
 from learners.weights import Weights
@@ -48,6 +50,7 @@ class RunnerConfig:
     group: int = 0  # environments that decide together, whichever group is ready first; 0: all
     env_retries: int = 3  # of each episode, when its environment fails in a process of its own; then the runner fails
     streams: Literal["environment", "episode"] = "environment"  # of the replay; "episode": its number is its name
+    starts: Literal["seeded", "in_order"] = "seeded"  # "in_order": in the task's own initial states, by turns
 
 
 class EnvRunner:
@@ -69,11 +72,13 @@ class EnvRunner:
         system: SystemConfig | None,
         seed: int,
         inference: Inference | None = None,
+        source: SourceConfig | None = None,
     ) -> None:
         """With `inference` others compute what the system's agents do, and this process has no system."""
         torch.set_num_threads(1)  # runners share a machine; more threads cost an order of magnitude
         self.index, self.env, self.config, self.run, self.seed = index, env, runner, run, seed
         self._replay, self._behaviour, self._system_config = replay, behaviour, system
+        self._source = source or SourceConfig()
         self._system: System | None = None
         self._inference = inference
         self._lent: Lent | None = None
@@ -84,10 +89,19 @@ class EnvRunner:
         self._envs: dict[EnvConfig, list[gymnasium.Env]] = {}
         self._writers: list[ReplayWriter] = []
 
-    @cached_property
+    @property
     def spec(self) -> EpisodeSpec:
+        return self._described[0]
+
+    @cached_property
+    def _described(self) -> tuple[EpisodeSpec, EnvInfo]:
         with self._counting():
-            return episode_spec(self.env)
+            return describe(self.env, self._source.plan_steps)
+
+    @cached_property
+    def _following(self) -> Following | None:
+        """The action source, opened when it is first followed."""
+        return follow(self._source, self.env, self._described[1]) if self._source.kind else None
 
     @property
     def steps(self) -> int:
@@ -127,7 +141,7 @@ class EnvRunner:
         start, steps, failures = time.perf_counter(), self.steps, self._tally.failures.copy()
         writers = self._take_writers(policy, episodes)
         before = sum(writer.acknowledged for writer in writers)
-        version = 0 if policy.name in SCRIPTED else self.version
+        version = 0 if policy.weightless else self.version
         seeds = [episode_seed(self.seed, number) for number in episodes]
 
         def store(number: int, records: Sequence[Record]) -> None:
@@ -135,7 +149,7 @@ class EnvRunner:
             writers[number].add_all(records, source=policy.name, policy_version=version)
             self.storing = False
 
-        outcomes = self._play(self.env, policy, seeds, Pages(store), writers)
+        outcomes = self._play(self.env, policy, episodes, seeds, Pages(store), writers)
         return CollectStats(
             steps=sum(writer.acknowledged for writer in writers) - before,
             episodes=len(outcomes),
@@ -152,8 +166,8 @@ class EnvRunner:
 
         Frames of the first `keep_frames` are kept; a policy that looks at no pixels is stepped without rendering else.
         """
-        config = self.env if needs_pixels(policy) else replace(self.env, pixels=False)
-        outcomes = self._play(config, policy, seeds, keep_frames=keep_frames)
+        config = self.env if self._needs_pixels(policy) else replace(self.env, pixels=False)
+        outcomes = self._play(config, policy, seeds, seeds, keep_frames=keep_frames)
         return [
             EpisodeResult(
                 seed=seed,
@@ -170,11 +184,14 @@ class EnvRunner:
     def close(self) -> None:
         self._drop_envs()
         self._close_writers()
+        if following := self.__dict__.pop("_following", None):
+            following.source.close()
 
     def _play(
         self,
         env: EnvConfig,
         policy: PolicySpec,
+        numbers: Sequence[int],
         seeds: Sequence[int],
         sink: Sink | None = None,
         writers: Sequence[ReplayWriter] = (),
@@ -191,9 +208,11 @@ class EnvRunner:
                 policy.mode,
                 sink,
                 keep_frames,
-                group=1 if policy.name in SCRIPTED else self.config.group,  # a batch would save them nothing
+                group=1 if policy.weightless else self.config.group,  # a batch would save them nothing
                 repair=repair,
                 tally=self._tally,
+                plan_steps=self._source.plan_steps,
+                options=self._options(numbers),
             )
             self.storing = bool(writers)
             for writer in writers:
@@ -202,14 +221,28 @@ class EnvRunner:
 
     @contextmanager
     def _agent(self, policy: PolicySpec) -> Iterator[Agent]:
-        if self._inference is None or self._lent is None or policy.name in SCRIPTED:
-            yield build(policy, self.env, self.spec, self._behaviour, self._system)
+        if self._inference is None or self._lent is None or policy.weightless:
+            following = self._following if policy.follows_source else None
+            yield build(policy, self.env, self.spec, self._behaviour, self._system, following)
             return
         agent = self._inference.agent(self.index, policy, self._lent)
         try:
             yield agent
         finally:
             agent.close()
+
+    def _needs_pixels(self, policy: PolicySpec) -> bool:
+        if policy.follows_source and self._following:
+            return self._following.needs_pixels
+        return policy.name not in SCRIPTED
+
+    def _options(self, numbers: Sequence[int]) -> list[dict[str, Any]] | None:
+        """Of each episode's reset."""
+        if self.config.starts == "seeded":
+            return None
+        if not (count := self._described[1].init_states):
+            raise BadInput(f"{self.env.task} has no initial states of its own.", "Set runner.starts=seeded.")
+        return [{"init_state": number % count} for number in numbers]
 
     def _take_envs(self, config: EnvConfig, count: int) -> list[gymnasium.Env]:
         """At least as many."""

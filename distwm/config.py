@@ -12,6 +12,7 @@ from actors.envs.registry import EnvConfig
 from actors.fleet import FleetConfig
 from actors.policies import BehaviourConfig
 from actors.runner import RunnerConfig
+from actors.sources.source import SourceConfig
 from distwm import presets
 from distwm.evaluate import EvaluateConfig, policy_spec
 from distwm.overrides import apply, flatten, leaves
@@ -21,6 +22,8 @@ from learners.system import SYSTEMS
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.shards.address import public
+
+SHORT: Mapping[str, str] = {"stages": "only"}  # what a command line may call a setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class RunConfig:
     recipe: str = "dreamer4"
     algorithm: str = ""  # a name of learners.system.SYSTEMS or "module:ConfigClass"; empty = the recipe's name
     size: str = "cpu"  # configs/size/<recipe>_<size>.yaml
+    only: tuple[str, ...] = ()  # stages of the recipe that are gone through; empty = all. `stages=a,b` means the same
     seed: int = 0
     run_dir: str = ""  # empty = runs/<recipe>-<task>-seed<seed>
     rounds: int = 1  # how often the plan is gone through; later rounds collect with the improved policy
@@ -61,6 +65,7 @@ class RunConfig:
     keep_checkpoints: int = 2
     env: EnvConfig = field(default_factory=EnvConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     runner: RunnerConfig = field(default_factory=RunnerConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -76,18 +81,28 @@ class RunConfig:
             raise ValueError("rounds and keep_checkpoints must be at least 1")
         if self.seed < 0:
             raise ValueError("seed cannot be negative")
+        if missing := [name for name in self.only if self.stages and name not in self.stages]:
+            raise ValueError(f"there is no stage {missing[0]!r}; there are {', '.join(self.stages)}")
         for policy in self.policies:
             policy_spec(policy)
 
     @property
     def policies(self) -> tuple[str, ...]:
         """Every policy that will act, with its mode."""
-        acting = [name for stage in self.stages.values() for name in stage.policies]
-        return (*dict.fromkeys((*acting, *self.evaluate.policies)),)
+        stages = [planned.config for planned in self.plan]
+        acting = [name for stage in stages for name in stage.policies]
+        evaluated = self.evaluate.policies if any(stage.kind == "evaluate" for stage in stages) else ()
+        return (*dict.fromkeys((*acting, *evaluated)),)
+
+    @property
+    def plays(self) -> bool:
+        """Whether any stage needs the environment."""
+        return bool(self.policies)
 
     @property
     def plan(self) -> list[PlannedStage]:
-        return plan(self.stages, self.rounds)
+        wanted = {name: stage for name, stage in self.stages.items() if not self.only or name in self.only}
+        return plan(wanted, self.rounds)
 
     def default_run_dir(self, name: str) -> Path:
         """runs/<recipe>-<task>-<name>, with characters that suit a path."""
@@ -133,6 +148,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
         key, equals, value = word.removeprefix("--").partition("=")
         if not equals or not key:
             raise BadInput(f"{word!r} is not an override.", "Write key=value; --help-config lists every key.")
+        key = SHORT.get(key, key)
         if key in given:
             raise BadInput(f"{key} is given twice.", "Give every key once.")
         given[key] = value

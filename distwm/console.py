@@ -22,7 +22,8 @@ from distwm.logs import Record, figures
 
 # Figures worth a place on a narrow line, in this order; the rest is in metrics.jsonl.
 _SHOWN = ("loss", "mean_return", "steps_per_s", "updates_per_s", "grad_norm")
-_UNITS = {"collect": "episodes", "train": "updates", "online": "decisions", "evaluate": "policies"}
+_UNITS = {"collect": "episodes", "train": "updates", "online": "decisions"}
+_UNITS |= {"analyse": "analysis", "evaluate": "policies"}
 
 
 class Console:
@@ -92,6 +93,7 @@ def print_plan(config: RunConfig, stream: IO[str]) -> None:
         c = stage.config
         what = {
             "train": stage.objective,
+            "analyse": stage.objective,
             "collect": c.policy,
             "online": f"{stage.objective}, {c.policy}",
             "evaluate": " ".join(config.evaluate.policies),

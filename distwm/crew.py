@@ -9,12 +9,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from actors.envs.registry import episode_spec
 from actors.fleet import Fleet, Member
-from actors.policies import SCRIPTED, PolicySpec
+from actors.policies import PolicySpec
 from distwm.config import RunConfig
 from distwm.fleet import STATUS, save_status, take_request
 from distwm.placement import Shares
+from distwm.records import records_of
 from learners.group import LearnerGroup
 from replay.config import ReplayConfig
 from replay.errors import TryAgain
@@ -35,7 +35,7 @@ class Crew:
 
     @cached_property
     def spec(self) -> EpisodeSpec:
-        return episode_spec(self.config.env)
+        return records_of(self.config)
 
     @cached_property
     def learners(self) -> LearnerGroup:
@@ -60,13 +60,19 @@ class Crew:
                 cpus_per_runner=self.share.runner_cpus,
                 inference=replace(config.fleet.inference, cpus=self.share.inference_cpus),
             ),
-            [Member(env=config.env, run=self.run, runners=config.fleet.runners, behaviour=config.behaviour)],
+            [self._member],
             runner=config.runner,
             replay=config.replay,
             system=config.system,
             seed=config.seed,
             extra_cpus=0.0 if self.share.runner_cpus < config.fleet.cpus_per_runner else None,  # they share there
         )
+
+    @property
+    def _member(self) -> Member:
+        config = self.config
+        runners, behaviour, source = config.fleet.runners, config.behaviour, config.source
+        return Member(env=config.env, run=self.run, runners=runners, behaviour=behaviour, source=source)
 
     def look_after_fleet(self) -> None:
         """Takes a request for more or fewer runners, and writes down how they are; nothing before there are any."""
@@ -77,7 +83,7 @@ class Crew:
 
     def weights_for(self, policy: PolicySpec) -> Any:
         """A reference to the newest weights if the policy has any."""
-        return None if policy.name in SCRIPTED else self.learners.weights()
+        return None if policy.weightless else self.learners.weights()
 
     def check_replay(self, collected_steps: int) -> int:
         """Waits until the replay counts every step that it acknowledged; returns how many those are, with

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.fleet import Fleet
-from actors.policies import SCRIPTED, PolicySpec
+from actors.policies import PolicySpec
 from actors.results import EpisodeResult
 
 
@@ -52,7 +52,7 @@ def evaluate(fleet: Fleet, config: EvaluateConfig, weights: Any, explored: int =
     """
     results: list[EpisodeResult] = []
     for policy in map(policy_spec, config.policies):
-        needed = None if policy.name in SCRIPTED else weights
+        needed = None if policy.weightless else weights
         played = replace(policy, explored=explored)
         results += fleet.evaluate(played, config.seeds, needed, keep_frames=config.videos)
     return results

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.policies import SCRIPTED, PolicySpec
+from actors.policies import PolicySpec
 from actors.results import CollectStats, EpisodeResult
 from distwm.closing import close_stage
 from distwm.crew import Crew
@@ -148,7 +148,7 @@ class OnlineStage:
 
     def _evaluated(self, name: str, settings: EvaluateConfig) -> Record:
         policy = policy_spec(name)
-        weights = None if policy.name in SCRIPTED else self.crew.weights_for(policy)
+        weights = None if policy.weightless else self.crew.weights_for(policy)
         results = evaluate(self.crew.fleet, settings, weights, self._explored)
         save_curve(self.crew, self.stage, self.ledger.done_steps, results)
         mean = float(np.mean([result.total_reward for result in results]))

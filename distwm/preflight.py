@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
+
 import torch
 
-from actors.envs.registry import episode_spec
+from actors.envs.registry import describe
 from actors.policies import build
+from actors.sources.agent import follow
 from distwm.config import RunConfig
 from distwm.evaluate import policy_spec
 from distwm.logs import check_wandb
+from distwm.records import records_of
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 from replay.shards.status import status
@@ -17,7 +21,7 @@ from replay.sources.opening import check_recorded
 
 def check_machine(config: RunConfig) -> None:
     """Raises Missing, BadInput or, if the given replay does not answer, TryAgain."""
-    spec = episode_spec(config.env)
+    spec = records_of(config)
     _check_names(config, spec)
     check_recorded(config.replay, spec)
     check_wandb(config.log)
@@ -31,9 +35,13 @@ def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
         with torch.device("meta"):
             system = config.system.build(spec)
         for stage in config.plan:
-            if stage.config.kind in ("train", "online"):
+            if stage.config.kind in ("train", "online", "analyse"):
                 system.objective(stage.objective)
     except (KeyError, ValueError) as error:
         raise BadInput(f"{error.args[0]}.", "Change these settings so that they fit.") from error
-    for policy in map(policy_spec, config.policies):
-        build(policy, config.env, spec, config.behaviour, system)
+    policies = [policy_spec(name) for name in config.policies]
+    wanted = any(policy.follows_source for policy in policies) and config.source.kind
+    following = follow(config.source, config.env, describe(config.env)[1]) if wanted else None
+    with closing(following.source) if following else nullcontext():
+        for policy in policies:
+            build(policy, config.env, spec, config.behaviour, system, following)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from distwm.gates import parse
 
-Kind = Literal["collect", "train", "online", "evaluate"]
+Kind = Literal["collect", "train", "online", "analyse", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +33,11 @@ class OnlineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
-    """One stage of a recipe. Its steps are episodes (collect), updates (train), decisions (online) or policies
-    (evaluate)."""
+    """One stage of a recipe. Its steps are episodes (collect), updates (train), decisions (online), the one look at
+    held-out figures (analyse), or policies (evaluate)."""
 
     kind: Kind = "train"
-    objective: str = ""  # train, online: which objective of the system; empty = the name of the stage
+    objective: str = ""  # train, online, analyse: which objective of the system; empty = the name of the stage
     policy: str = "behaviour"  # collect, online: who acts, "name" or "name:mode"
     rounds: Literal["all", "first", "later", "last"] = "all"  # the rounds that have this stage
     budget_steps: int = 0  # collect: episodes; train: updates; online: decisions, seed episodes included
@@ -54,6 +54,8 @@ class StageConfig:
             raise ValueError("a stage of kind online cannot be extended: give it a larger budget_steps")
         if self.slice_steps < 1:
             raise ValueError("slice_steps must be at least 1")
+        if self.kind == "analyse" and (self.max_extensions or self.budget_steps > 1):
+            raise ValueError("a stage of kind analyse has one step: give it budget_steps=1, or 0 to leave it out")
         if self.max_extensions and not self.extend_steps:
             raise ValueError("max_extensions needs extend_steps")
         for threshold in filter(None, self.gate.values()):

@@ -76,6 +76,14 @@ def train(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     return [*records, record], finished
 
 
+def analyse(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
+    """No updates: the objective prepares, and its held-out figures are taken."""
+    crew.learners.begin(ledger.attempt(stage), stage.objective, 1)
+    ledger.count(1)
+    record, finished = close_stage(crew, stage, ledger)
+    return [record], finished
+
+
 def online(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
     """The next turn of acting and learning."""
     return OnlineStage(crew, stage, ledger).turn()
@@ -118,5 +126,6 @@ _KINDS: Mapping[str, Callable[[Crew, PlannedStage, Ledger], Outcome]] = {
     "collect": collect,
     "train": train,
     "online": online,
+    "analyse": analyse,
     "evaluate": evaluate,
 }

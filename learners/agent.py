@@ -20,6 +20,14 @@ class Observation:
     is_first: np.ndarray  # (B,) bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plans:
+    """The chunk of actions to which the last decision of each row belongs."""
+
+    actions: np.ndarray  # (B, H, A) float32
+    steps: np.ndarray  # (B,) int32: which of the H actions it was
+
+
 class Agent(Protocol):
     """Stateless but for its weights; what it remembers of an episode travels in `carry`."""
 
@@ -41,3 +49,9 @@ class Agent(Protocol):
     def split(self, carry: Any, sizes: Sequence[int]) -> list[Any]:
         """Back into batches of these sizes; rows that were started together stay together."""
         ...
+
+
+class Planner(Agent, Protocol):
+    """An agent that decides on several actions at a time, and tells; records keep it as replay/schema.py says."""
+
+    def plans(self, carry: Any) -> Plans: ...

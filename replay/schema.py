@@ -3,6 +3,10 @@
 Alignment (every package relies on it): record t holds the observation o_t, the action a_{t-1} that *caused* it, the
 reward r_t that came with it and the flags of o_t. At is_first the action and the reward are zeros. So a world model
 sees an action in the same block as its outcome, and a policy at t predicts `action[t + 1]`.
+
+Where several actions are decided at a time, records say so: `plan` holds the chunk of actions to which the action that
+caused o_t belonged, and `plan_step` which of them it was. A record with plan_step 0 is the first of a new chunk; where
+nothing was planned (at is_first, or by another policy) the plan is zeros and plan_step -1.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-Role = Literal["observation", "action", "reward", "flag"]
+Role = Literal["observation", "action", "reward", "flag", "plan"]
 
 SCHEMA_VERSION = 2
 FLAGS = ("is_first", "is_last", "is_terminal")
@@ -54,12 +58,18 @@ class EpisodeSpec:
         return _hash(self.fields)
 
     @staticmethod
-    def build(observations: Mapping[str, tuple[tuple[int, ...], str]], action_dim: int) -> EpisodeSpec:
-        """The usual spec: named observations, a float32 action (action_dim,), reward and the three flags."""
+    def build(
+        observations: Mapping[str, tuple[tuple[int, ...], str]], action_dim: int, plan_steps: int = 0
+    ) -> EpisodeSpec:
+        """The usual spec: named observations, a float32 action (action_dim,), reward and the three flags; with
+        `plan_steps`, also the chunk of so many actions that each action belonged to."""
         fields = [FieldSpec(name=n, shape=s, dtype=d, role="observation") for n, (s, d) in observations.items()]
         fields.append(FieldSpec(name="action", shape=(action_dim,), dtype="float32", role="action"))
         fields.append(FieldSpec(name="reward", shape=(), dtype="float32", role="reward"))
         fields += [FieldSpec(name=n, shape=(), dtype="bool", role="flag") for n in FLAGS]
+        if plan_steps:
+            fields.append(FieldSpec(name="plan", shape=(plan_steps, action_dim), dtype="float32", role="plan"))
+            fields.append(FieldSpec(name="plan_step", shape=(), dtype="int32", role="plan"))
         return EpisodeSpec(fields=tuple(fields))
 
 

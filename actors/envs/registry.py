@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import ModuleType
 from typing import Any
 
@@ -59,6 +59,7 @@ class EnvInfo:
     task_text: str  # the task in words
     fps: float  # decisions a simulated second
     max_steps: int  # decisions after which an episode ends at the latest
+    init_states: int = 0  # numbered ones that `reset(options={"init_state": n})` begins with; 0: there are none
 
 
 def make(config: EnvConfig, seed: int) -> gymnasium.Env:
@@ -103,26 +104,32 @@ def _module(suite: str) -> ModuleType:
 
 def info_of(env: gymnasium.Env) -> EnvInfo:
     inner = env.unwrapped
-    return EnvInfo(**{field.name: getattr(inner, field.name) for field in fields(EnvInfo)})
+    said = (field for field in fields(EnvInfo) if hasattr(inner, field.name) or field.default is MISSING)
+    return EnvInfo(**{field.name: getattr(inner, field.name) for field in said})
 
 
-def episode_spec(config: EnvConfig) -> EpisodeSpec:
+def episode_spec(config: EnvConfig, plan_steps: int = 0) -> EpisodeSpec:
     """The fields of a step of this environment; starts no renderer (environments render first at `reset`)."""
+    return describe(config, plan_steps)[0]
+
+
+def describe(config: EnvConfig, plan_steps: int = 0) -> tuple[EpisodeSpec, EnvInfo]:
+    """The fields of a step, and what the environment says of itself; as `episode_spec`."""
     env = make(config, seed=0)
     try:
-        return spec_of(env)
+        return spec_of(env, plan_steps), info_of(env)
     finally:
         env.close()
 
 
-def spec_of(env: gymnasium.Env) -> EpisodeSpec:
-    """The fields of a step, from the environment's spaces."""
+def spec_of(env: gymnasium.Env, plan_steps: int = 0) -> EpisodeSpec:
+    """The fields of a step, from the environment's spaces; with `plan_steps` also the chunk of so many actions."""
     assert isinstance(env.observation_space, gymnasium.spaces.Dict)
     assert env.action_space.shape is not None
     observations = {
         name: (tuple(space.shape or ()), np.dtype(space.dtype).name) for name, space in env.observation_space.items()
     }
-    return EpisodeSpec.build(observations, action_dim=env.action_space.shape[0])
+    return EpisodeSpec.build(observations, action_dim=env.action_space.shape[0], plan_steps=plan_steps)
 
 
 def limit_steps(config: EnvConfig, fps: float, default: int) -> int:

@@ -107,7 +107,7 @@ class Signal(Generic[T]):
         self._future.add_done_callback(ended)
 
 
-def aside(work: Callable[[], T]) -> Signal[T]:
+def in_thread(work: Callable[[], T]) -> Future[T]:
     """Does it in a thread of its own."""
     future: Future[T] = Future()
 
@@ -118,7 +118,12 @@ def aside(work: Callable[[], T]) -> Signal[T]:
             future.set_exception(error)
 
     threading.Thread(target=run, name="aside", daemon=True).start()
-    return Signal(future)
+    return future
+
+
+def aside(work: Callable[[], T]) -> Signal[T]:
+    """The same, as something to wait for."""
+    return Signal(in_thread(work))
 
 
 def take_turns(tasks: Sequence[Iterator[Sequence[Wait]]]) -> None:

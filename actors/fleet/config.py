@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from actors.behaviour import BehaviourConfig
 from actors.envs.registry import EnvConfig
 from actors.inference.config import InferenceConfig
+from actors.sources.source import SourceConfig
 from replay.errors import BadInput
 
 
@@ -59,6 +60,7 @@ class Member:
     run: str
     runners: int = 1
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
 
     def __post_init__(self) -> None:
         if self.runners < 1:

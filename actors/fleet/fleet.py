@@ -57,12 +57,14 @@ class Fleet:
 
         self.inference: InferenceService | None = None
         if config.inference.actors and system is not None:  # one system for all: it fits every member's steps
-            self.inference = InferenceService(config.inference, system, episode_spec(members[0].env))
+            spec = episode_spec(members[0].env, members[0].source.plan_steps)
+            self.inference = InferenceService(config.inference, system, spec)
 
         def factory(member: Member, index: int) -> Callable[[], EnvRunner]:
             inference = self.inference.inference if self.inference else None
             build = partial(EnvRunner, runner=runner, replay=replay, system=system, seed=seed, inference=inference)
-            return partial(build, index, env=member.env, run=member.run, behaviour=member.behaviour)
+            own = {"env": member.env, "run": member.run, "behaviour": member.behaviour, "source": member.source}
+            return partial(build, index, **own)
 
         self._roster = Roster(config, members, factory, extra_cpus)
         self._crew = Supervisor(self._roster)

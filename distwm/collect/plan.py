@@ -13,6 +13,7 @@ from actors.experts import EXPERTS
 from actors.fleet import FleetConfig
 from actors.policies import PolicySpec
 from actors.runner import RunnerConfig, episode_stream
+from actors.sources.source import SourceConfig
 from distwm.config import ClusterConfig, RunConfig, parse_overrides
 from distwm.overrides import apply
 from replay.config import ReplayConfig
@@ -30,6 +31,7 @@ class CollectConfig:
     stop_s: float = 10.0  # after a signal, for the episodes under way to end
     env: EnvConfig = field(default_factory=EnvConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(envs_per_runner=1, streams="episode"))
     fleet: FleetConfig = field(default_factory=FleetConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

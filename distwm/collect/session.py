@@ -59,6 +59,7 @@ def _fleet(play: Collection, resources: Mapping[str, float]) -> Fleet:
             run=job.order.run(play.book.name),
             runners=job.order.runners,
             behaviour=config.behaviour,
+            source=config.source,
         )
         for job in play.waiting
     ]

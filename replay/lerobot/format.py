@@ -80,7 +80,7 @@ def column_of(field: FieldSpec) -> Column:
         raise BadInput(f"Field {field.name!r} has the shape {field.shape}.", "Leave it out: LeRobot cannot hold it.")
     if is_image(field):
         return Column(name=f"observation.images.{field.name}", dtype="uint8", shape=field.shape, kind="image")
-    prefix = {"observation": "observation.", "action": "action.", "reward": "next.", "flag": "distwm."}[field.role]
+    prefix = {"observation": "observation.", "action": "action.", "reward": "next."}.get(field.role, "distwm.")
     name = "action" if field.name == "action" else prefix + field.name
     return Column(name=name.replace("/", "."), dtype=field.dtype, shape=shape)
 

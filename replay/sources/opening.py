@@ -48,6 +48,12 @@ def check_recorded(config: ReplayConfig, spec: EpisodeSpec) -> None:
             _check_spec(Path(name).expanduser(), spec)
 
 
+def recorded_parts(config: ReplayConfig) -> list[str]:
+    """The data sets of a mixture without live experience; none of one that has any."""
+    names = [name for name, _ in parse_mixture(config.mixture)] if config.mixture else []
+    return [] if any(map(_is_live, names)) else names
+
+
 def discard_arenas(config: ReplayConfig, run: str) -> None:
     """Removes what killed readers of `open_source` have left in this machine's memory; not what others still use."""
     if not config.arena_bytes:

@@ -47,6 +47,7 @@ class Libero:
         self._env = _make(root / "bddl_files" / suite / f"{task_name}.bddl", assets)
         width = len(self._env.get_sim_state())
         self._inits = init_states(root / "init_files" / suite / f"{task_name}.pruned_init", width)
+        self.init_states = len(self._inits)
         self._seed(seed)
         self._named = _named(self._env.env)
         objects = [(name + part, size) for name in self._named for part, size in (("_pos", 3), ("_quat", 4))]

@@ -1,0 +1,1 @@
+"""Action sources: whoever predicts chunks of actions from what an environment shows."""
