@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
-
 import torch
 
-from actors.envs.registry import describe
 from actors.policies import build
-from actors.sources.agent import follow
+from actors.sources.agent import briefly
+from actors.sources.source import SourceConfig
 from distwm.config import RunConfig
 from distwm.evaluate import policy_spec
 from distwm.logs import check_wandb
@@ -40,8 +38,7 @@ def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
     except (KeyError, ValueError) as error:
         raise BadInput(f"{error.args[0]}.", "Change these settings so that they fit.") from error
     policies = [policy_spec(name) for name in config.policies]
-    wanted = any(policy.follows_source for policy in policies) and config.source.kind
-    following = follow(config.source, config.env, describe(config.env)[1]) if wanted else None
-    with closing(following.source) if following else nullcontext():
+    wanted = any(policy.follows_source for policy in policies)
+    with briefly(config.source if wanted else SourceConfig(), config.env) as following:
         for policy in policies:
             build(policy, config.env, spec, config.behaviour, system, following)

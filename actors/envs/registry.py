@@ -29,6 +29,7 @@ SUITES: Mapping[str, str] = {
     "libero": "actors.envs.libero",
     "robosuite": "actors.envs.robosuite",
     "minerl": "actors.envs.minerl",
+    "tabletop": "actors.envs.tabletop",
     "counting": "actors.envs.counting",
     "faulty": "actors.envs.faulty",
 }

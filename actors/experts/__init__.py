@@ -21,6 +21,7 @@ EXPERTS: Mapping[str, Expert] = {
     "dmc/reacher_easy": reacher.reach,
     "dmc/reacher_hard": reacher.reach,
     **{f"libero/{task}": place for task, place in libero.TASKS.items()},
+    "tabletop/pick_place": libero.BOX,
     "robosuite/Lift": robosuite.lift,
     "robosuite/Stack": robosuite.stack,
 }

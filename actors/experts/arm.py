@@ -6,7 +6,7 @@ step with R2 0.98 to 0.99 on each axis.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from actors.experts.libero import FINGER_SPEEDS, HAND, SCALE, THING, UNFOLDED
 LAG, REACH = 0.62, 0.094  # displacement of a step = LAG * the last one's + REACH * what was commanded
 FINGER_LAG, FINGER_REACH = 0.65, 0.0034  # m: the same of the opening between the fingers
 FINGERS, WIDEST = slice(7, 9), 0.08  # m of each finger, of opposite signs; m between them
-NEAR = 0.06  # m from the hand to what it holds
+NEAR = np.full(3, 0.06)  # m along each axis from the hand to what it may hold
 STILL = 5e-4  # m a step: fingers that are stopped by what is between them
 FPS = 20.0
 
@@ -30,12 +30,8 @@ class Arm:
     closing: float  # speed of the opening
     thing: np.ndarray  # (3,)
     width: float  # of the thing between the fingers
+    grip: np.ndarray = field(default_factory=NEAR.copy)  # (3,) how far off it is between them
     held: bool = False
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the fingers have closed on something."""
-        return self.opening <= self.width + STILL
 
     def moved(self, action: np.ndarray) -> Arm:
         """After a step with this action (7,): motion in units of SCALE, rotation, gripper (above 0 closes)."""
@@ -49,7 +45,7 @@ class Arm:
         return replace(after, opening=opening, closing=opening - self.opening, held=held)
 
     def _is_between(self) -> bool:
-        return float(np.linalg.norm(self.thing - self.hand)) < NEAR
+        return bool(np.all(np.abs(self.thing - self.hand) < self.grip))
 
 
 def from_state(state: np.ndarray, executed: np.ndarray) -> Arm:
@@ -57,11 +53,10 @@ def from_state(state: np.ndarray, executed: np.ndarray) -> Arm:
     how fast the hand is. How wide the thing is, nobody knows unless it is held."""
     opening = float(state[7] - state[8])
     finger_speed = float(state[9] - state[10]) / FPS
-    gap = float(np.linalg.norm(state[THING] - state[HAND]))
     speed = np.zeros(3)
     for action in executed:
         speed = LAG * speed + REACH * SCALE * np.clip(action[:3], -1.0, 1.0)
-    held = opening < UNFOLDED and abs(finger_speed) < STILL and gap < NEAR
+    held = opening < UNFOLDED and abs(finger_speed) < STILL and bool(np.all(np.abs(state[THING] - state[HAND]) < NEAR))
     return Arm(
         hand=state[HAND].copy(),
         speed=speed,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from actors.envs.registry import EnvConfig, EnvInfo
+from actors.envs.registry import EnvConfig, EnvInfo, describe
 from actors.envs.stepping import in_thread
 from actors.sources.opening import open_source
 from actors.sources.source import ActionSource, Request, SourceConfig
@@ -125,6 +126,17 @@ def follow(config: SourceConfig, env: EnvConfig, info: EnvInfo) -> Following:
     """Opens the source of a configuration. Raises what `open_source` does."""
     source = open_source(config, env)
     return Following(source=source, prompt=info.task_text, execute_steps=config.execute_steps, remote=config.remote)
+
+
+@contextmanager
+def briefly(config: SourceConfig, env: EnvConfig) -> Iterator[Following | None]:
+    """To see whether it can be followed at all; None where no source is set."""
+    following = follow(config, env, describe(env)[1]) if config.kind else None
+    try:
+        yield following
+    finally:
+        if following:
+            following.source.close()
 
 
 def _draw(row: Row) -> int:

@@ -9,6 +9,8 @@ from contextlib import closing
 
 from actors.envs.registry import EnvConfig, make, spec_of
 from actors.policies import build
+from actors.sources.agent import briefly
+from actors.sources.source import SourceConfig
 from distwm.collect.book import Book
 from distwm.collect.plan import CollectConfig, Order, check, parse
 from distwm.commands import output_to
@@ -46,18 +48,19 @@ def preflight(config: CollectConfig, orders: Sequence[Order]) -> Mapping[str, Ep
     for order in orders:
         env = order.env(config)
         if order.task not in specs:
-            specs[order.task] = _tried(env)
-        build(order.spec, env, specs[order.task], config.behaviour, None)
+            specs[order.task] = _tried(env, config.source.plan_steps)
+        with briefly(config.source if order.spec.follows_source else SourceConfig(), env) as following:
+            build(order.spec, env, specs[order.task], config.behaviour, None, following)
     if config.replay.url:
         status(config.replay, "preflight")
     return specs
 
 
-def _tried(config: EnvConfig) -> EpisodeSpec:
+def _tried(config: EnvConfig, plan_steps: int) -> EpisodeSpec:
     """The fields of an environment that could be reset: some look for their parts no earlier."""
     env = make(config, seed=0)
     try:
         env.reset(seed=0)
-        return spec_of(env)
+        return spec_of(env, plan_steps)
     finally:
         env.close()
