@@ -167,7 +167,15 @@ def test_what_names_nothing_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", ["dmc/pendulum_swingup", "dmc/lqr_lqr_2_1", "hybrid/platform", "hybrid/hard_goal", "hybrid/hard_move_4"]
+    "task",
+    [
+        "dmc/pendulum_swingup",
+        "dmc/lqr_lqr_2_1",
+        "hybrid/platform",
+        "tabletop/pick_place",
+        "hybrid/hard_goal",
+        "hybrid/hard_move_4",
+    ],
 )
 def test_suites_keep_the_contract(task: str) -> None:
     report = check(EnvConfig(task=task, image_size=16, render_size=16), QUICK)
