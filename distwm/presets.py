@@ -40,6 +40,17 @@ def recipe_path(recipe: str) -> Path:
     raise BadInput(f"There is no recipe {recipe!r}.", f"Use {_names('*.yaml')} or the path of a YAML file.")
 
 
+def collection_path(name: str) -> Path:
+    """collect/<name>.yaml: the settings of a collection that has a name. Raises BadInput, naming those there are."""
+    path = CONFIGS / "collect" / f"{name}.yaml"
+    if path.is_file():
+        return path
+    raise BadInput(
+        f"{name!r} is neither a task nor a setting nor a collection.",
+        f"Write SUITE/TASK, key=value, or one of: {_names('collect/*.yaml')}.",
+    )
+
+
 def size_path(recipe: Path, size: str) -> Path:
     """size/<recipe>_<size>.yaml beside the recipe. Raises BadInput, naming the sizes there are."""
     folder = recipe.parent / "size"

@@ -61,6 +61,7 @@ class EnvInfo:
     fps: float  # decisions a simulated second
     max_steps: int  # decisions after which an episode ends at the latest
     init_states: int = 0  # numbered ones that `reset(options={"init_state": n})` begins with; 0: there are none
+    success_terminates: bool = False  # whether an episode is a success if, and only if, it terminates
 
 
 def make(config: EnvConfig, seed: int) -> gymnasium.Env:

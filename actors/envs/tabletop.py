@@ -50,6 +50,7 @@ class Tabletop(gymnasium.Env):
     render_mode = "rgb_array"
     task_text = "pick up the cube and place it on the plate"
     fps = 20.0
+    success_terminates = True
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
         self.config, self._rng = config, np.random.default_rng(seed)

@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 
 from actors.hosting import plain, slab, wire  # noqa: E402
 
-ATTRIBUTES = ("task_text", "fps", "max_steps", "preprocess", "state_fields", "init_states")
+ATTRIBUTES = ("task_text", "fps", "max_steps", "preprocess", "state_fields", "init_states", "success_terminates")
 BEAT_S = 0.5
 
 

@@ -56,6 +56,7 @@ class HostedEnv(gymnasium.Env):
         self.fps: float = attributes.get("fps", 0.0)
         self.max_steps: int = attributes.get("max_steps", 0)
         self.init_states: int = attributes.get("init_states", 0)
+        self.success_terminates: bool = attributes.get("success_terminates", False)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         self.begin_reset(seed=seed, options=options)

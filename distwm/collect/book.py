@@ -6,22 +6,24 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from actors.runner import episode_seed
 from distwm.collect.manifest import MANIFEST, VERSION, read_manifest
 from distwm.collect.plan import CollectConfig, Order, base_name
+from distwm.collect.tryout import Tried
 from distwm.config import redacted
 from distwm.overrides import leaves
 from distwm.rundir import differences, write_atomically
+from distwm.statistics import wilson_interval
 from replay.errors import BadInput
-from replay.schema import EpisodeSpec
 
 LEDGER = "episodes.jsonl"
 
 # Settings that say how much is collected and by whom, not what an episode is.
-MAY_CHANGE = ("out", "episodes", "minutes", "stop_s", "runner.envs_per_runner")
+MAY_CHANGE = ("out", "episodes", "minutes", "stop_s", "runner.envs_per_runner", "tasks", "runners", "at_once", "videos")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,9 @@ class Played:
     total_reward: float
     success: bool | None = None  # None: the suite does not say
     at_s: float = 0.0  # of collecting, when it was acknowledged
+
+
+_PLAYED = tuple(field.name for field in fields(Played))
 
 
 class Book:
@@ -65,8 +70,9 @@ class Book:
         """Of collecting so far."""
         return self.manifest["seconds"]
 
-    def enter(self, order: Order, spec: EpisodeSpec) -> None:
+    def enter(self, order: Order, tried: Tried) -> None:
         """Makes room for an order. Raises BadInput if the environment shows other things than it did."""
+        spec, info = tried.spec, tried.info
         row = self.manifest["orders"].setdefault(order.key, {"failures": {}})
         if row.get("spec_hash", spec.hash) != spec.hash:
             raise BadInput(
@@ -75,6 +81,9 @@ class Book:
             )
         row |= {"task": order.task, "policy": order.policy, "runners": order.runners, "run": order.run(self.name)}
         row |= {"seed": self.config.seed, "spec_hash": spec.hash, "spec": [asdict(f) for f in spec.fields]}
+        row |= {"task_text": info.task_text, "fps": info.fps, "success_terminates": info.success_terminates}
+        row |= {"source": tried.provenance or f"the policy {order.policy!r}"}
+        row["init_states"] = info.init_states if self.config.runner.starts == "in_order" else 0
         self.played.setdefault(order.key, {})
 
     def add(self, order: Order, episodes: Iterable[Played]) -> None:
@@ -83,17 +92,29 @@ class Book:
         for episode in episodes:
             if episode.number not in mine:
                 mine[episode.number] = episode
-                self._file.write(json.dumps({"order": order.key, **asdict(episode)}) + "\n")
+                self._file.write(json.dumps(self._line(order.key, episode)) + "\n")
         self._file.flush()
 
     def forget(self, order: Order, numbers: Sequence[int]) -> None:
         """Takes lines out, of episodes that the replay has lost."""
         for number in numbers:
             del self.played[order.key][number]
-        lines = [{"order": key, **asdict(p)} for key, played in self.played.items() for p in played.values()]
+        lines = [self._line(key, p) for key, played in self.played.items() for p in played.values()]
         self._file.close()
         write_atomically(self.root / LEDGER, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = (self.root / LEDGER).open("a")
+
+    def success_terminates(self) -> dict[str, bool]:
+        """Of each order, by its key."""
+        return {key: row.get("success_terminates", False) for key, row in self.manifest["orders"].items()}
+
+    def _line(self, key: str, episode: Played) -> dict[str, Any]:
+        """What names the episode for others, and how it went."""
+        row = self.manifest["orders"][key]
+        line = {"order": key, **asdict(episode), "seed": episode_seed(row["seed"], episode.number)}
+        if states := row.get("init_states"):
+            line |= {"init_state": episode.number % states, "trial": episode.number // states}
+        return line
 
     def failures(self, order: Order) -> Mapping[str, int]:
         """By reason, of all commands so far."""
@@ -108,7 +129,8 @@ class Book:
         os.fsync(self._file.fileno())
         for key, played in self.played.items():
             totals = {"episodes": len(played), "steps": sum(p.steps for p in played.values())}
-            self.manifest["orders"][key]["done"] = totals
+            known = [p.success for p in played.values() if p.success is not None]
+            self.manifest["orders"][key]["done"] = totals | ({"success": _share(known)} if known else {})
         self.manifest |= {"seconds": seconds, **more}
         write_atomically(self.root / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
@@ -132,8 +154,14 @@ class Book:
 def read_ledger(text: str) -> Iterable[tuple[str, Played]]:
     """(order, episode) of every line."""
     for line in text.splitlines():
-        fields = json.loads(line)
-        yield fields.pop("order"), Played(**fields)
+        found = json.loads(line)
+        yield found["order"], Played(**{name: found[name] for name in _PLAYED if name in found})
+
+
+def _share(successes: Sequence[bool]) -> dict[str, float]:
+    """With the 95% interval (Wilson 1927)."""
+    found = wilson_interval(sum(successes), len(successes))
+    return {"of": len(successes), "share": found.mean, "low": found.low, "high": found.high}
 
 
 def _blank(config: CollectConfig, name: str) -> dict[str, Any]:

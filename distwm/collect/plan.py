@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from actors.behaviour import BehaviourConfig
-from actors.envs.registry import EnvConfig
+from actors.envs.libero import SUITES as LIBERO
+from actors.envs.registry import SUITES, EnvConfig, unknown
+from actors.envs.registry import tasks as tasks_of
 from actors.experts import EXPERTS
 from actors.fleet import FleetConfig
 from actors.policies import PolicySpec
 from actors.runner import RunnerConfig, episode_stream
 from actors.sources.source import SourceConfig
+from distwm import presets
 from distwm.config import ClusterConfig, RunConfig, parse_overrides
-from distwm.overrides import apply
+from distwm.overrides import apply, flatten
 from replay.config import ReplayConfig
 from replay.errors import BadInput
 
@@ -25,6 +28,12 @@ class CollectConfig:
     """The settings of `python -m distwm.collect`, for all tasks."""
 
     out: str = ""  # the directory of the replay, the manifest and the log
+    suite: str = ""  # all its tasks, beside those that are named: dmc, libero/libero_spatial, or libero_spatial
+    tasks: tuple[str, ...] = ()  # of the suite; empty = all
+    policy: str = ""  # who acts in the suite; empty = the task's own expert, disturbed, or noise
+    runners: int = 1  # of each task of the suite
+    at_once: int = 0  # tasks that are played at the same time; 0 = all
+    videos: int = 2  # films of so many successes and so many failures of each task, where pictures are collected
     episodes: int = 0  # of each task; 0 = as many as `minutes` allows
     minutes: float = 0.0  # of collecting, interruptions left out; 0 = until all episodes are there
     seed: int = 0  # of episodes and noise: an episode is fixed by it, its number and the settings
@@ -38,8 +47,12 @@ class CollectConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.episodes < 0 or self.minutes < 0 or self.stop_s < 0:
-            raise ValueError("seed, episodes, minutes and stop_s cannot be negative")
+        if min(self.seed, self.episodes, self.minutes, self.stop_s, self.at_once, self.videos) < 0:
+            raise ValueError("seed, episodes, minutes, stop_s, at_once and videos cannot be negative")
+        if self.runners < 1:
+            raise ValueError("runners must be at least 1")
+        if self.tasks and not self.suite:
+            raise ValueError("tasks are those of a suite: give suite as well")
         if self.runner.streams != "episode":
             raise ValueError("runner.streams must be episode here: it tells which episodes are stored")
 
@@ -80,14 +93,18 @@ class Order:
 def parse(words: Sequence[str]) -> tuple[CollectConfig, tuple[Order, ...]]:
     """Settings and orders. Raises BadInput for a word that is neither, an unknown setting, or an order given twice."""
     tasks = [word for word in words if "/" in word.partition("=")[0]]
-    given = parse_overrides([word for word in words if word not in tasks])
+    names = [word for word in words if "=" not in word and word not in tasks]
+    given = parse_overrides([word for word in words if word not in (*tasks, *names)])
     if "env.task" in given:
         raise BadInput("Tasks are not settings here.", f"Write {given['env.task']} as a word, without env.task=.")
-    orders = tuple(map(_order, tasks))
+    for name in names:
+        given = flatten(presets.read(presets.collection_path(name))) | given
+    config = apply(CollectConfig(), given)
+    orders = (*map(_order, tasks), *_of_suite(config))
     for place, order in enumerate(orders):
         if order.key in [other.key for other in orders[:place]]:
             raise BadInput(f"{order.key} is given twice.", f"Write {order.task}:RUNNERS={order.policy} once.")
-    return apply(CollectConfig(), given), orders
+    return config, orders
 
 
 def check(config: CollectConfig, orders: Sequence[Order]) -> None:
@@ -120,6 +137,21 @@ def _order(word: str) -> Order:
     if equals and not policy:
         raise BadInput(f"{word!r} names no policy.", "Write TASK=random, or TASK alone.")
     return Order(task=task, policy=policy or default_policy(task), runners=int(runners))
+
+
+def _of_suite(config: CollectConfig) -> list[Order]:
+    """One for each task of `config.suite`."""
+    if not config.suite:
+        return []
+    suite = config.suite if config.suite.partition("/")[0] in SUITES else f"libero/{config.suite}"
+    known = [task for task in tasks_of(suite.partition("/")[0]) if task.startswith(f"{suite}/")]
+    if not known:
+        raise BadInput(f"There is no suite {config.suite!r}.", f"Choose one of: {', '.join((*SUITES, *LIBERO))}.")
+    wanted = [f"{suite}/{task}" for task in config.tasks] or known
+    if missing := [task for task in wanted if task not in known]:
+        raise unknown("task", missing[0], known)
+    ordered = sorted(wanted, key=known.index)
+    return [Order(task=t, policy=config.policy or default_policy(t), runners=config.runners) for t in ordered]
 
 
 def number_of(order: Order, stream: str) -> int | None:

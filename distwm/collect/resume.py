@@ -19,9 +19,9 @@ _log = logging.getLogger(__name__)
 class Shelf:
     """The replay of a collection, as the driver reads it."""
 
-    def __init__(self, config: ReplayConfig, name: str) -> None:
-        """`config.url` is set by now."""
-        self._config, self._name = config, name
+    def __init__(self, config: ReplayConfig, name: str, success_terminates: Mapping[str, bool]) -> None:
+        """`config.url` is set by now. Of each order, by its key: whether its episodes terminate in success alone."""
+        self._config, self._name, self._success_terminates = config, name, success_terminates
 
     def reconcile(self, book: Book, order: Order) -> str:
         """Makes the ledger say what the replay holds; returns what there is to tell a person, or nothing.
@@ -33,7 +33,7 @@ class Shelf:
         known = {order.stream(number): episode.steps for number, episode in played.items()}
         with self._shards(order) as shards:
             stock = take_stock(shards, known, only=_Streams(order))
-        found = [_played(order, stream, whole, book.seconds) for stream, whole in stock.whole.items()]
+        found = [self._played(order, stream, whole, book.seconds) for stream, whole in stock.whole.items()]
         new = [episode for episode in found if episode.number not in played]
         book.add(order, new)
         lost = sorted(number for number in played if order.stream(number) not in _there(stock))
@@ -47,7 +47,7 @@ class Shelf:
         """Those of the episodes that are there from their first step to their last."""
         with self._shards(order) as shards:
             found = look_up(shards, [order.stream(number) for number in numbers])
-        played = (_played(order, stream, whole, at_s) for stream, whole in found.items())
+        played = (self._played(order, stream, whole, at_s) for stream, whole in found.items())
         return {episode.number: episode for episode in played}
 
     def counters(self, order: Order) -> dict[str, int]:
@@ -55,6 +55,12 @@ class Shelf:
         with self._shards(order) as shards:
             looks = [shard.see().counters for shard in shards]
         return {name: sum(look.get(name, 0) for look in looks) for name in sorted({n for look in looks for n in look})}
+
+    def _played(self, order: Order, stream: str, whole: Whole, at_s: float) -> Played:
+        number = number_of(order, stream)
+        assert number is not None
+        success = whole.terminated if self._success_terminates.get(order.key) else None
+        return Played(number=number, steps=whole.steps, total_reward=whole.total_reward, success=success, at_s=at_s)
 
     @contextmanager
     def _shards(self, order: Order) -> Iterator[list[Surveyor]]:
@@ -80,12 +86,6 @@ class _Streams:
 
 def _there(stock: Inventory) -> set[str]:
     return stock.kept | set(stock.whole)
-
-
-def _played(order: Order, stream: str, whole: Whole, at_s: float) -> Played:
-    number = number_of(order, stream)
-    assert number is not None
-    return Played(number=number, steps=whole.steps, total_reward=whole.total_reward, at_s=at_s)
 
 
 def _said(order: Order, found: int, lost: int) -> str:

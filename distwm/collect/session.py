@@ -11,10 +11,11 @@ from actors.fleet import Fleet, Member
 from distwm.cluster import ray_cluster, replay_server
 from distwm.collect.book import Book
 from distwm.collect.drive import Collection
+from distwm.collect.films import film
 from distwm.collect.job import Job
 from distwm.collect.plan import CollectConfig, Order
 from distwm.collect.resume import Shelf
-from distwm.collect.show import Display
+from distwm.collect.show import Display, Row
 from distwm.driver import StopSignal
 from distwm.placement import scaled
 from distwm.rundir import RunDir
@@ -30,24 +31,36 @@ def collect(config: CollectConfig, orders: Sequence[Order], root: RunDir, book: 
         StopSignal(config.stop_s + WIND_UP_S).listening() as stop,
         replay_server(config.as_run(), root) as served,
     ):
-        shelf = Shelf(served.replay, book.name)
+        shelf = Shelf(served.replay, book.name, book.success_terminates())
         for said in filter(None, (shelf.reconcile(book, order) for order in orders)):
             display.say(said)
+        served_config = replace(config, replay=served.replay)
         jobs = [Job(order, config.episodes, book.played[order.key], book.failures(order)) for order in orders]
-        play = Collection(replace(config, replay=served.replay), jobs, book, shelf, display)
-        if play.over:
+        rows: list[Row] = []
+        for some in _at_once(jobs, config.at_once):
+            play = Collection(served_config, some, book, shelf, display)
+            if not play.over and not stop.number:
+                display.say(f"Collecting in {root.root}: {', '.join(job.order.key for job in play.waiting)}.")
+                with closing(_fleet(play, resources)) as fleet, display.open():
+                    play.run(fleet, lambda: bool(stop.number))
+            rows += play.rows()
+        if not any(job.steps for job in jobs):
             display.say(f"Nothing is left to collect in {root.root}.")
-        else:
-            display.say(f"Collecting in {root.root}: {', '.join(job.order.key for job in play.waiting)}.")
-            with closing(_fleet(play, resources)) as fleet, display.open():
-                play.run(fleet, lambda: bool(stop.number))
-        book.save(play.seconds, replay={order.run(book.name): shelf.counters(order) for order in orders})
-    display.table(play.rows())
+        book.save(book.seconds, replay={order.run(book.name): shelf.counters(order) for order in orders})
+        if config.videos:
+            film(served_config, orders, book, root.root / "videos")
+    display.table(rows)
     if stop.number:
         display.say(f"Stopped by signal {stop.number}; the same command goes on.")
         return 128 + stop.number
     _raise_given_up(jobs)
     return 0
+
+
+def _at_once(jobs: Sequence[Job], most: int) -> list[Sequence[Job]]:
+    """In groups of so many; 0: all together."""
+    most = most or max(len(jobs), 1)
+    return [jobs[begin : begin + most] for begin in range(0, len(jobs), most)]
 
 
 def _fleet(play: Collection, resources: Mapping[str, float]) -> Fleet:

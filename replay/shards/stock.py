@@ -21,6 +21,7 @@ class Whole:
 
     steps: int  # records
     total_reward: float
+    terminated: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,7 +94,8 @@ def _contiguous(entries: Sequence[Entry]) -> bool:
 def _read(shard: Surveyor, spec: EpisodeSpec, entries: Sequence[Entry]) -> Whole | None:
     """None if the episode has not ended, or went while we looked."""
     (last,) = shard.fetch([entries[-1].id])
-    if last is None or not decode(last, spec).arrays["is_last"][-1]:
+    end = decode(last, spec).arrays if last is not None else None
+    if end is None or not end["is_last"][-1]:
         return None
     total = 0.0
     for entry in entries:
@@ -101,4 +103,5 @@ def _read(shard: Surveyor, spec: EpisodeSpec, entries: Sequence[Entry]) -> Whole
         if body is None:
             return None
         total += float(decode(body, spec).arrays["reward"].sum(dtype="float64"))
-    return Whole(steps=sum(entry.steps for entry in entries), total_reward=total)
+    steps = sum(entry.steps for entry in entries)
+    return Whole(steps=steps, total_reward=total, terminated=bool(end["is_terminal"][-1]))

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.runner import episode_seed
 from distwm import cli, export
 from distwm.collect.__main__ import main
 from distwm.collect.book import Book, Played, read_ledger
-from distwm.collect.command import preflight
 from distwm.collect.plan import CollectConfig, Order, parse
 from distwm.collect.resume import Shelf
+from distwm.collect.tryout import try_all
 from distwm.replay.__main__ import main as replay_command
 from replay.dataset.format import read_manifest
 from replay.errors import BadInput
@@ -52,9 +53,10 @@ def command() -> Iterator[Command]:
     started = []
 
     def start(*words: str) -> subprocess.Popen[str]:
+        given = [word.partition("=")[0] for word in words]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "DISTWM_"))}
         process = subprocess.Popen(
-            [sys.executable, "-m", "distwm.collect", *words, *SMALL],
+            [sys.executable, "-m", "distwm.collect", *words, *(w for w in SMALL if w.partition("=")[0] not in given)],
             cwd=ROOT,
             env={**kept, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -126,6 +128,25 @@ def test_words() -> None:
     assert orders[2].run("mixed") == "mixed.counting.5-12"
 
 
+def test_a_suite_stands_for_its_tasks() -> None:
+    _, orders = parse(["suite=libero_spatial", "tasks=2,0", "policy=source", "runners=2", "episodes=5"])
+    assert [order.key for order in orders] == ["libero/libero_spatial/0=source", "libero/libero_spatial/2=source"]
+    assert {order.runners for order in orders} == {2}
+    assert len(parse(["suite=libero/libero_90"])[1]) == 90
+    with pytest.raises(BadInput, match="libero_goal"):
+        parse(["suite=libero_spatal"])
+    with pytest.raises(BadInput, match="libero_spatial/1"):
+        parse(["suite=libero_spatial", "tasks=12"])
+
+
+def test_a_collection_with_a_name_is_settings() -> None:
+    config, orders = parse(["pi05", "tasks=1", "source.execute_steps=10"])
+    assert [order.key for order in orders] == ["libero/libero_spatial/1=source"]
+    assert (config.source.kind, config.source.execute_steps, config.runner.starts) == ("openpi", 10, "in_order")
+    with pytest.raises(BadInput, match="pi05"):
+        parse(["pi06"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -190,7 +211,7 @@ def url(out: Path) -> Iterator[str]:
 
 def opened(out: Path, config: CollectConfig) -> Book:
     book = Book(out, config)
-    book.enter(COUNTING, preflight(config, [COUNTING])[COUNTING.task])
+    book.enter(COUNTING, try_all(config, [COUNTING])[COUNTING.key])
     book.save(book.seconds)
     return book
 
@@ -227,7 +248,7 @@ def test_other_settings_are_another_collection(out: Path, config: CollectConfig)
 
 def begin(url: str, config: CollectConfig, whole: tuple[int, ...], partial: tuple[int, ...] = ()) -> None:
     """Episodes in the replay, of which no ledger knows; the partial ones without their end."""
-    spec = preflight(config, [COUNTING])[COUNTING.task]
+    spec = try_all(config, [COUNTING])[COUNTING.key].spec
     for number in (*whole, *partial):
         writer = ReplayWriter(replace(config.replay, url=url), COUNTING.run("mixed"), COUNTING.stream(number), spec)
         steps = {f.name: np.zeros((10, *f.shape), f.dtype) for f in spec.fields}
@@ -243,7 +264,7 @@ def test_the_replay_knows_better_than_the_ledger(out: Path, config: CollectConfi
     begin(url, config, whole=(), partial=(5,))
     book = opened(out, config)
     book.add(COUNTING, [replace(played(0), steps=10), played(3), played(4)])
-    said = Shelf(replace(config.replay, url=url), "mixed").reconcile(book, COUNTING)
+    said = Shelf(replace(config.replay, url=url), "mixed", {}).reconcile(book, COUNTING)
     assert "2 episodes are in the replay" in said
     assert "2 episodes are gone" in said
     assert {n: (p.steps, p.total_reward) for n, p in book.played[COUNTING.key].items()} == {
@@ -253,13 +274,15 @@ def test_the_replay_knows_better_than_the_ledger(out: Path, config: CollectConfi
     }
     book.close()
     assert {p.number for _, p in ledger(out)} == {0, 2, 5}
-    assert Shelf(replace(config.replay, url=url), "mixed").whole(COUNTING, (1, 2, 3), 0.0).keys() == {2}
+    shelf = Shelf(replace(config.replay, url=url), "mixed", {COUNTING.key: True})
+    whole = shelf.whole(COUNTING, (1, 2, 3), 0.0)
+    assert [(number, one.success) for number, one in whole.items()] == [(2, False)]  # it did not terminate
 
 
 def test_what_made_room_for_others_is_not_played_again(out: Path, config: CollectConfig, url: str) -> None:
     begin(url, config, whole=(0, 1, 2))
     book = opened(out, config)
-    shelf = Shelf(replace(config.replay, url=url), "mixed")
+    shelf = Shelf(replace(config.replay, url=url), "mixed", {})
     shelf.reconcile(book, COUNTING)
     shard = Surveyor(url, COUNTING.run("mixed"), 2.0, 2.0)
     shard.evict(1)
@@ -295,6 +318,22 @@ def test_two_tasks_go_on_where_a_dead_driver_left_them(tmp_path: Path, config: C
     assert {p.steps for key, p in ledger(out) if key == COUNTING.key and p.number in (2, 3)} == {10}
     assert export.main(["dataset", str(out), "--run", "mixed.counting.5-12", "--out", str(tmp_path / "set")]) == 0
     assert read_manifest(tmp_path / "set").episodes == 8
+
+
+def test_a_suite_follows_a_source_and_is_filmed(tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "picked"
+    follow = ("policy=source", "source.kind=scripted", "env.pixels=true", "env.image_size=16", "env.render_size=16")
+    said, _ = ended(command("suite=tabletop", "counting/5-12", *follow, "episodes=3", "at_once=1", f"out={out}"), 0)
+    assert "tabletop/pick_place=source" in said
+    manifest = json.loads((out / "collect.json").read_text())["orders"]["tabletop/pick_place=source"]
+    assert manifest["done"]["success"]["share"] == 1.0
+    assert "scripted expert" in manifest["source"]
+    films = sorted(path.name for path in (out / "videos").iterdir())
+    assert films == ["tabletop.pick_place-source-success.mp4"]
+    with (out / "episodes.jsonl").open() as file:
+        seeds = [json.loads(line)["seed"] for line in file if "tabletop" in line]
+    assert sorted(seeds) == sorted(episode_seed(0, number) for number in range(3))
+    audit(out, 3)
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ class Libero:
 
     fps = FPS
     preprocess = ("rotate180",)
+    success_terminates = True
 
     def __init__(self, suite: str, number: int, assets: str, max_steps: int, seed: int, **view: Any) -> None:
         task_name = _task_name(suite, number)
