@@ -23,7 +23,11 @@ from replay.config import ReplayConfig
 from replay.errors import BadInput
 from replay.shards.address import public
 
-SHORT: Mapping[str, str] = {"stages": "only"}  # what a command line may call a setting
+# What a command line may call a setting: its key, and its value written out.
+SHORT: Mapping[str, tuple[str, str]] = {
+    "stages": ("only", "{}"),
+    "data": ("replay.mixture", "{}=1.0"),  # recorded data alone
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
         key, equals, value = word.removeprefix("--").partition("=")
         if not equals or not key:
             raise BadInput(f"{word!r} is not an override.", "Write key=value; --help-config lists every key.")
-        key = SHORT.get(key, key)
+        if key in SHORT:
+            key, text = SHORT[key]
+            value = text.format(value)
         if key in given:
             raise BadInput(f"{key} is given twice.", "Give every key once.")
         given[key] = value

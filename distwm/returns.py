@@ -26,13 +26,25 @@ class Row:
 
 def by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, Episodes]:
     """Rows of results/returns.json -> returns by start state, by (policy, mode), of the last round that was played."""
+    out: dict[tuple[str, str], dict[int, float]] = {}
+    for row in _of_last_round(rows):
+        out.setdefault((row["policy"], row["mode"]), {})[row["seed"]] = float(row["total_reward"])
+    return out
+
+
+def solved_by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, list[bool]]:
+    """Whether each episode solved the task, by (policy, mode), in the same round; none where the suite does not say."""
+    out: dict[tuple[str, str], list[bool]] = {}
+    for row in _of_last_round(rows):
+        if row.get("success") is not None:
+            out.setdefault((row["policy"], row["mode"]), []).append(bool(row["success"]))
+    return out
+
+
+def _of_last_round(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     rows = list(rows)
     last = max((row.get("round", 0) for row in rows), default=0)
-    out: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
-        if row.get("round", 0) == last:
-            out.setdefault((row["policy"], row["mode"]), {})[row["seed"]] = float(row["total_reward"])
-    return out
+    return [row for row in rows if row.get("round", 0) == last]
 
 
 def of_last_stage(evaluations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from distwm.contest import Contest
-from distwm.returns import Episodes, by_policy, of_last_stage
+from distwm.returns import Episodes, by_policy, of_last_stage, solved_by_policy
 from replay.errors import BadInput
 
 Record = Mapping[str, Any]
@@ -29,6 +29,7 @@ class RunFindings:
     config_text: str
     records: list[Record]  # metrics.jsonl
     played: Mapping[tuple[str, str], Episodes]  # results/returns.json of the last round
+    solved: Mapping[tuple[str, str], list[bool]]  # whether each of these episodes did it, where the suite says so
     gates: Mapping[str, Mapping[str, Record]]  # results/gates.json: stage -> metric -> value, threshold, passed
     open_loop: Arrays | None
     reconstruction: Arrays | None
@@ -77,12 +78,14 @@ def read_run(root: Path) -> RunFindings:
     if not config_text and not (root / "results").is_dir():
         raise BadInput(f"{root} holds no run.", "Give a directory with config.yaml or results/.")
     results = root / "results"
+    played = _json(results / "returns.json") or []
     return RunFindings(
         root=root,
         config=_parsed(yaml.safe_load, config_text, root / "config.yaml") or {},
         config_text=config_text,
         records=_json_lines(root / "metrics.jsonl"),
-        played=by_policy(_json(results / "returns.json") or []),
+        played=by_policy(played),
+        solved=solved_by_policy(played),
         gates=_json(results / "gates.json") or {},
         open_loop=_arrays(results / "open_loop.npz", ("truth", "prediction", "context")),
         reconstruction=_arrays(results / "reconstruction.npz", ("truth", "reconstruction")),

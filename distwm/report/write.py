@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from distwm.report import codes, curves, figures, page, pictures
+from distwm.report import codes, curves, figures, page, pictures, success
 from distwm.report.canvas import as_svg, style
 from distwm.report.command import command_of
 from distwm.report.inputs import RunFindings, read_run
@@ -55,6 +55,7 @@ def _page(run: RunFindings, draw: Draw) -> str:
     body = [
         page.tiles(_tiles(run, rows)),
         page.pair(dream_card(run), _returns(run, rows, draw)),
+        _success(run, draw),
         _learning_curve(run, draw),
         _table_of_returns(run, rows),
         _comparisons(run),
@@ -119,6 +120,13 @@ def _returns(run: RunFindings, rows: list[Row], draw: Draw) -> str:
         text,
         draw("returns", figures.returns(rows, run.played, run.contest.reference)),
     )
+
+
+def _success(run: RunFindings, draw: Draw) -> str:
+    text = "Episodes that solved the task, all from the same start states; 95% Wilson intervals."
+    headers = ("policy", "solved", "")
+    pieces = [draw("success", success.figure(run.solved)), page.table(headers, success.rows(run.solved))]
+    return page.card("Success", text, *pieces)
 
 
 def _learning_curve(run: RunFindings, draw: Draw) -> str:
