@@ -78,3 +78,7 @@ class _Manner:
     def __call__(self, action: np.ndarray, step: int) -> np.ndarray:
         sway = self._sway * np.sin(self._turns * step + self._phase)
         return np.concatenate([self._pace * action[:3], sway, action[6:]])
+
+
+def make(config: SourceConfig, env: EnvConfig) -> Scripted:
+    return Scripted(config, env)
