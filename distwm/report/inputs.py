@@ -20,6 +20,14 @@ Record = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
 
+# What an analysis of action tokenizers leaves, and the arrays in it.
+TOKENS: Mapping[str, tuple[str, ...]] = {
+    "layers": ("layers", "ratio", "mse_norm", "std_norm", "usage", "perplexity"),
+    "usage": ("counts",),
+    "examples": ("original", "reconstructed"),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFindings:
     """The files of a run directory, parsed."""
@@ -36,6 +44,7 @@ class RunFindings:
     evaluations: list[Record]  # results/curve.json: those on the way, in the last round
     prediction: Arrays | None
     code_usage: Arrays | None
+    tokens: Mapping[str, Arrays]  # results/rvq_*.npz, by the name behind rvq_
 
     @property
     def task(self) -> str:
@@ -92,7 +101,13 @@ def read_run(root: Path) -> RunFindings:
         evaluations=of_last_stage(_json(results / "curve.json") or []),
         prediction=_arrays(results / "prediction.npz", ("horizon", "error", "marginal", "reward_error")),
         code_usage=_arrays(results / "code_usage.npz", ("usage",)),
+        tokens=_tokens(results),
     )
+
+
+def _tokens(results: Path) -> dict[str, Arrays]:
+    found = {name: _arrays(results / f"rvq_{name}.npz", needed) for name, needed in TOKENS.items()}
+    return {name: arrays for name, arrays in found.items() if arrays is not None}
 
 
 def _text(path: Path) -> str:

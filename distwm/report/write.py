@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from distwm.report import codes, curves, figures, page, pictures, success
+from distwm.report import codes, curves, figures, page, pictures, success, token_cards
 from distwm.report.canvas import as_svg, style
 from distwm.report.command import command_of
 from distwm.report.inputs import RunFindings, read_run
@@ -61,6 +61,7 @@ def _page(run: RunFindings, draw: Draw) -> str:
         _comparisons(run),
         _world_model(run, draw),
         _codes(run, draw),
+        token_cards.cards(run, draw),
         page.card(
             "Tokenizer",
             "Held-out frames, and what is left of them after the bottleneck.",
