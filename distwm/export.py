@@ -24,12 +24,15 @@ EPILOG = """\
 formats:
   dataset     our own: replay.mixture=DIR=1 trains on it
   lerobot     LeRobot v3.0, pictures as lossless PNG; distwm.ingest brings it back bit by bit
+  chunks      chunks of --horizon actions alone, chunks.npz: what an action source predicted, else windows of what was
+              done; the same episodes give the same bytes, whoever played them
 
 The same command again goes on where it was interrupted. Episodes that have not ended are left out unless --partial.
 
 examples:
   python -m distwm.export dataset runs/first --out data/first --verify
   python -m distwm.export lerobot runs/first --out data/first-lerobot --fps 20 --task "balance the pole"
+  python -m distwm.export chunks runs/pi05 --run pi05.libero.libero_spatial.0 --out data/chunks
 """
 
 
@@ -51,6 +54,11 @@ def _export(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     out = Path(arguments.out).resolve()
     with _opened(arguments) as reader:
+        if arguments.format == "chunks":
+            from distwm.chunkfile import write_chunks
+
+            sys.stdout.write(f"{write_chunks(reader, out, arguments.horizon)}\n")
+            return 0
         if arguments.format == "lerobot":
             fps = arguments.fps or _fps(reader)
             lerobot = LeRobotWriter(
@@ -130,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("format", choices=("dataset", "lerobot"), help="see below")
+    parser.add_argument("format", choices=("dataset", "lerobot", "chunks"), help="see below")
     parser.add_argument("source", metavar="SOURCE", nargs="?", default="", help="a run directory or recorded data")
     parser.add_argument("--url", default="", help="instead of SOURCE: servers of a replay, and with it --run")
     parser.add_argument("--run", default="", help="the name of the run, where there are several")
@@ -138,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="of a data set; the name of DIR if not given")
     parser.add_argument("--fps", type=int, default=0, help="lerobot: frames a second; that of recorded data if known")
     parser.add_argument("--task", default="", help="lerobot: what is done, in words, where episodes do not say it")
+    parser.add_argument("--horizon", type=int, default=10, help="chunks: actions of each")
     parser.add_argument("--partial", action="store_true", help="also episodes that have not ended")
     parser.add_argument("--file-bytes", type=int, default=2**27, help="size of the files: what a kill can cost")
     parser.add_argument("--verify", action="store_true", help="compare all of it with the source afterwards")

@@ -80,6 +80,7 @@ def examples(original_ETA: np.ndarray, reconstructed_LETA: np.ndarray) -> Figure
     for place, row in enumerate(rows):
         for dim in range(width):
             _trace(grid[place, dim], original_ETA[row, :, dim], reconstructed_LETA[:, row, :, dim], depths)
+            grid[place, dim].set_ylim(*_range(original_ETA[..., dim]))
             if place == 0:
                 grid[0, dim].set_title(AXES_OF_ACTIONS[dim] if width == len(AXES_OF_ACTIONS) else f"action {dim}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -94,11 +95,15 @@ def _trace(ax: Axes, truth_T: np.ndarray, found_LT: np.ndarray, depths: Sequence
     for depth in depths:
         label = f"{depth} layer" + ("s" if depth > 1 else "")
         ax.plot(steps, found_LT[depth - 1], color=colours[depth], linewidth=1.1, label=label)
-    middle, half = float(truth_T.mean()), max(0.1, 0.65 * float(np.ptp(truth_T)))
-    ax.set_ylim(middle - half, middle + half)
     ax.tick_params(labelsize=7)
     ax.set_xticks([])
     quiet(ax)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """A little more than there is, so that columns are alike."""
+    middle, half = 0.5 * float(values.max() + values.min()), max(0.15, 0.6 * float(np.ptp(values)))
+    return middle - half, middle + half
 
 
 def _layers_below(ax: Axes) -> None:
