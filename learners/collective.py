@@ -49,6 +49,25 @@ class Peers:
             parameter.grad = mean.view_as(parameter).to(parameter.dtype) if anyone else None
         return mean_loss[0]
 
+    @torch.no_grad()
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Every float32 tensor becomes its sum over the group, bit-equal on all ranks, in one message."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([x.flatten() for x in tensors])
+        dist.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([x.numel() for x in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    @torch.no_grad()
+    def gather(self, tensor: Tensor) -> Tensor:
+        """(world, *shape): everybody's, by rank."""
+        if self.world == 1:
+            return tensor[None]
+        found = [torch.empty_like(tensor) for _ in range(self.world)]
+        dist.all_gather(found, tensor.contiguous())
+        return torch.stack(found)
+
     def share_state(self, module: nn.Module) -> None:
         """Everybody gets the parameters and buffers of rank 0."""
         self._broadcast(list(module.state_dict().values()))

@@ -25,7 +25,7 @@ from learners.meter import Meter
 from learners.prefetch import Prefetcher
 from learners.progress import Progress, Run
 from learners.seeding import generator, seeded
-from learners.system import Metrics, Objective, System, SystemConfig
+from learners.system import Merging, Metrics, Objective, System, SystemConfig
 from learners.weights import Weights
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
@@ -242,6 +242,8 @@ class Learner:
         finite = bool(torch.isfinite(mean_loss) & torch.isfinite(norm))  # the one wait for the device
         if finite:
             optimiser.step()
+            if isinstance(run.objective, Merging):
+                run.objective.merge(self.peers)
             run.objective.stepped()
             if run.ema:
                 run.ema.update()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from learners.agent import Agent
+from learners.collective import Peers
 from replay.schema import EpisodeSpec
 from replay.source import Source
 
@@ -21,6 +22,7 @@ Metrics = dict[str, float]
 SYSTEMS: Mapping[str, str] = {
     "dreamer4": "learners.dreamer4.system:Dreamer4Config",
     "dcmpc": "learners.dcmpc.system:DCMPCConfig",
+    "rvq": "learners.rvq.system:RVQConfig",
 }
 
 
@@ -76,6 +78,16 @@ class Objective(Protocol):
 
     def exhibits(self, source: Source) -> Mapping[str, Mapping[str, np.ndarray]]:
         """What the report shows of this stage: arrays by name, by the name of their file. Empty if there is nothing."""
+        ...
+
+
+@runtime_checkable
+class Merging(Protocol):
+    """An objective that counts something of every batch, and has to know it of the whole group's, not of its own."""
+
+    def merge(self, peers: Peers) -> None:
+        """Called after each update that counted, before `stepped`, by all learners of a group together: what was
+        counted becomes what all have counted. Buffers are those of the first learner afterwards, as ever."""
         ...
 
 

@@ -253,3 +253,18 @@ def test_candidates_are_different_vectors_of_low_rank() -> None:
     ranks, found = first(torch.tensor([0.5, 0.2, 0.5, torch.inf]), x, 3)
     assert found[:, 0].tolist() == [2, 1, 0]
     assert ranks.tolist() == [pytest.approx(0.2), 0.5, torch.inf]
+
+
+def test_indices_are_those_of_the_library() -> None:
+    """vector-quantize-pytorch, given the same codebooks."""
+    library = pytest.importorskip("vector_quantize_pytorch", reason="pip install 'distwm[bench]' compares with it")
+    rvq = residual(layers=4, codes=32).eval()
+    x = torch.randn(500, 4, generator=seeded(8))
+    rvq.initialise(x, seeded(0))
+    theirs = library.ResidualVQ(dim=4, num_quantizers=4, codebook_size=32).eval()
+    for own, other in zip(rvq.quantizers, theirs.layers, strict=True):
+        other._codebook.embed.copy_(own.codebook[None])
+    fresh = torch.randn(300, 4, generator=seeded(9))
+    found, indices, _ = theirs(fresh[None])
+    assert torch.equal(rvq.encode(fresh), indices[0])
+    torch.testing.assert_close(rvq.decode(rvq.encode(fresh)), found[0], atol=1e-5, rtol=1e-5)
