@@ -16,7 +16,8 @@ commands:
   info TASK                 what an environment shows, takes and says of itself
   check TASK... --all SUITE whether environments keep their contract, and how fast they step
   watch TASK                a video of a policy
-  install NAME              a simulator that needs an interpreter of its own: libero, minerl, robosuite; resumes
+  install NAME              what needs an interpreter of its own: the simulators libero, minerl and robosuite; lerobot
+                            for its policies; openpi-client for tests. Resumes
 
 Tasks are named suite/task. Settings are those of `env` in a run, as key=value: image_size=64 action_repeat=2.
 
@@ -127,7 +128,7 @@ def _install(given: argparse.Namespace) -> int:
 
 
 def _install_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="libero, minerl or robosuite")
+    parser.add_argument("name", metavar="NAME", help="libero, minerl, robosuite, lerobot or openpi-client")
 
 
 Command = Callable[[argparse.Namespace], int]

@@ -1,4 +1,4 @@
-"""Makes the interpreters of simulators that cannot share ours. Run again, it goes on where it was stopped."""
+"""Makes the interpreters of packages that cannot share ours. Run again, it goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -82,6 +82,16 @@ RECIPES: Mapping[str, Recipe] = {
             ),
         ),
         imports="minerl, minerl.data, msgpack",
+    ),
+    "lerobot": Recipe(
+        python="3.12",
+        steps=(Step(what="lerobot with pi0.5, several gigabytes with CUDA", requirements="lerobot.txt"),),
+        imports="torch, transformers, lerobot, msgpack, websockets",
+    ),
+    "openpi-client": Recipe(
+        python="3.11",
+        steps=(Step(what="openpi's own client, to compare with", requirements="openpi-client.txt"),),
+        imports="openpi_client.websocket_client_policy, openpi_client.image_tools",
     ),
 }
 

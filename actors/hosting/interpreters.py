@@ -1,4 +1,4 @@
-"""Where the interpreters of simulators with conflicting needs are: one virtual environment for each."""
+"""Where the interpreters of packages with conflicting needs are: one virtual environment for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from replay.errors import Missing
 
-NAMES = ("libero", "robosuite", "minerl")
+NAMES = ("libero", "robosuite", "minerl", "lerobot", "openpi-client")
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # files alone
 STAMP = "distwm-installed"  # in the folder of an installation that was finished; holds what it was made from
 
 
@@ -29,6 +30,8 @@ def interpreter(name: str) -> Path:
 
 def variables(name: str) -> dict[str, str]:
     """Of the environment of every process with that interpreter."""
+    if name == "lerobot":
+        return OFFLINE
     return {
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "osmesa"),
         "OMP_NUM_THREADS": "1",

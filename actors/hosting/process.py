@@ -111,7 +111,7 @@ class GuestProcess:
     def end(self) -> LastWords:
         """Ends the process and everything below it, if anything still runs. Harmless when repeated."""
         if self._ended is None:
-            self._ended = _last_words(self._guardian)
+            self._ended = last_words(self._guardian)
             self.channel.close()
             self._release()
         return self._ended
@@ -124,18 +124,25 @@ class GuestProcess:
 
 def _spawn(spec: GuestSpec, descriptors: Sequence[int], memory_bytes: int) -> subprocess.Popen[bytes]:
     command = [spec.interpreter, "-I", CHILD, ROOT, *descriptors, memory_bytes]
+    return spawn_guarded(list(map(str, command)), spec.variables, descriptors)
+
+
+def spawn_guarded(
+    command: Sequence[str], variables: Mapping[str, str], descriptors: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """A program that calls `guardian.fork_guarded` first. Raises OSError if it cannot be started."""
     return subprocess.Popen(
-        list(map(str, command)),
-        stdin=subprocess.PIPE,  # open as long as the host lives and wants the environment
+        command,
+        stdin=subprocess.PIPE,  # open as long as the host lives and wants the program
         stdout=subprocess.PIPE,  # its last words
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **spec.variables},
+        env={**os.environ, **variables},
         pass_fds=descriptors,
         start_new_session=True,  # ctrl-c is for the driver
     )
 
 
-def _last_words(guardian: subprocess.Popen[bytes]) -> LastWords:
+def last_words(guardian: subprocess.Popen[bytes]) -> LastWords:
     """Closes the guardian's input, which ends all that it guards, and hears it out."""
     try:
         words, _ = guardian.communicate(timeout=END_S)

@@ -44,13 +44,24 @@ class Batcher:
         """`connected` says how many could ask: when all of them have, there is nobody to wait for."""
         self._source, self._config, self._connected = source, config, connected
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._unanswered: set[asyncio.Future[Answer]] = set()
         self._thread = ThreadPoolExecutor(1, "source")  # so that pings and health checks go on meanwhile
 
     async def ask(self, request: Request) -> Answer:
         """Raises what the source does."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._unanswered.add(answer)
         self._queue.put_nowait(_Waiting(request, answer))
-        return await answer
+        try:
+            return await answer
+        finally:
+            self._unanswered.discard(answer)
+
+    def abandon(self, error: Exception) -> None:
+        """Who still waits hears `error`."""
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(error)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -24,6 +24,7 @@ from websockets.http11 import Response
 
 from actors.sources.batching import BatchConfig, Batcher
 from actors.sources.codec import pack, unpack
+from actors.sources.errors import SourceAway
 from actors.sources.protocol import metadata_out, request_in
 from actors.sources.source import ActionSource
 from replay.errors import DistwmError, Missing
@@ -67,7 +68,9 @@ class PolicyServer:
                 ready(self._url(server))
                 await stop.wait()
                 self._stopping = True
-                return await self._drain()
+                drained = await self._drain()
+                self._batcher.abandon(SourceAway("The server was stopped meanwhile.", "Start it again."))
+                return drained
         finally:
             batches.cancel()
             with contextlib.suppress(asyncio.CancelledError):
