@@ -20,11 +20,14 @@ Record = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
 
-# What an analysis of action tokenizers leaves, and the arrays in it.
+# What stages about action tokenizers leave, and the arrays in it.
 TOKENS: Mapping[str, tuple[str, ...]] = {
-    "layers": ("layers", "ratio", "mse_norm", "std_norm", "usage", "perplexity"),
-    "usage": ("counts",),
-    "examples": ("original", "reconstructed"),
+    "rvq_layers": ("layers", "ratio", "mse_norm", "std_norm", "usage", "perplexity"),
+    "rvq_usage": ("counts",),
+    "rvq_examples": ("original", "reconstructed"),
+    "rate_distortion": ("rvq_bits", "rvq_mse_norm"),
+    "hypotheses": ("names", "gate", "mean", "low", "high", "verdict"),
+    "layers_by_phase": ("phases", "counts", "mean", "chunks"),
 }
 
 
@@ -44,7 +47,7 @@ class RunFindings:
     evaluations: list[Record]  # results/curve.json: those on the way, in the last round
     prediction: Arrays | None
     code_usage: Arrays | None
-    tokens: Mapping[str, Arrays]  # results/rvq_*.npz, by the name behind rvq_
+    tokens: Mapping[str, Arrays]  # of TOKENS, those there are
 
     @property
     def task(self) -> str:
@@ -106,7 +109,7 @@ def read_run(root: Path) -> RunFindings:
 
 
 def _tokens(results: Path) -> dict[str, Arrays]:
-    found = {name: _arrays(results / f"rvq_{name}.npz", needed) for name, needed in TOKENS.items()}
+    found = {name: _arrays(results / f"{name}.npz", needed) for name, needed in TOKENS.items()}
     return {name: arrays for name, arrays in found.items() if arrays is not None}
 
 

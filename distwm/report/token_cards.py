@@ -20,21 +20,80 @@ Draw = Callable[[str, Figure | None], str]
 
 def cards(run: RunFindings, draw: Draw) -> str:
     """Nothing for a run that trained no tokenizer."""
-    found, folder = run.tokens, run.root / "report"
-    body = []
-    if layers := found.get("layers"):
-        _save(folder, "layers", layers)
+    shown = _Shown(run, draw)
+    return "".join(
+        (shown.hypotheses(), shown.layers(), shown.rates(), shown.phases(), shown.codebooks(), shown.chunks())
+    )
+
+
+class _Shown:
+    """Each method is a card, or nothing where the run has left nothing for it."""
+
+    def __init__(self, run: RunFindings, draw: Draw) -> None:
+        self._found, self._draw, self._folder = run.tokens, draw, run.root / "report"
+
+    def hypotheses(self) -> str:
+        if not (found := self._found.get("hypotheses")):
+            return ""
+        _save(self._folder, "hypotheses", found)
+        text = (
+            "Mean squared error of held-out chunks, normalised, with a 95% bootstrap interval over episodes. Validated is "
+            "only what lies below its gate with the whole interval."
+        )
+        return page.card("Hypotheses", text, page.table(("", "error", "gate", "verdict"), _claims(found)))
+
+    def layers(self) -> str:
+        if not (found := self._found.get("rvq_layers")):
+            return ""
+        _save(self._folder, "layers", found)
         text = "Held-out chunks, coded by the first layers alone. A chunk of float32 is the unit of the ratio."
-        body.append(page.card("Layers", text, draw("layers", tokens.by_layers(layers)), _table(layers)))
-    if layers and (usage := found.get("usage")):
-        _save(folder, "codebooks", {name: layers[name] for name in ("layers", "usage", "perplexity")})
+        return page.card("Layers", text, self._draw("layers", tokens.by_layers(found)), _table(found))
+
+    def rates(self) -> str:
+        if not (found := self._found.get("rate_distortion")):
+            return ""
+        _save(self._folder, "bits", found)
+        text = (
+            "Every way of coding the same held-out chunks, fitted to the same training chunks, by the bits that a chunk "
+            "takes. Tokens of FAST count as ten bits each."
+        )
+        return page.card("Error by bits", text, self._draw("bits", tokens.by_bits(found)))
+
+    def phases(self) -> str:
+        if not (found := self._found.get("layers_by_phase")):
+            return ""
+        _save(self._folder, "phases", found)
+        text = "How many layers a held-out chunk needs until its error is below the gate, by what the robot is at."
+        return page.card("Layers by phase", text, self._draw("phases", tokens.by_phase(found)))
+
+    def codebooks(self) -> str:
+        layers, found = self._found.get("rvq_layers"), self._found.get("rvq_usage")
+        if not layers or not found:
+            return ""
+        _save(self._folder, "codebooks", {name: layers[name] for name in ("layers", "usage", "perplexity")})
         text = "Which codes the held-out chunks ask for. A layer that uses few has more codes than it needs."
-        body.append(page.card("Codebooks", text, draw("codebooks", tokens.usage(layers, usage["counts"]))))
-    if shown := found.get("examples"):
+        return page.card("Codebooks", text, self._draw("codebooks", tokens.usage(layers, found["counts"])))
+
+    def chunks(self) -> str:
+        if not (found := self._found.get("rvq_examples")):
+            return ""
         text = "Held-out chunks and what is left of them, in units of the environment."
-        drawn = tokens.examples(shown["original"], shown["reconstructed"])
-        body.append(page.card("Original and reconstructed", text, draw("trajectories", drawn)))
-    return "".join(body)
+        drawn = tokens.examples(found["original"], found["reconstructed"])
+        return page.card("Original and reconstructed", text, self._draw("trajectories", drawn))
+
+
+def _claims(found: Arrays) -> list[tuple[Cell, ...]]:
+    words = {"coarse": "the first layers", "fine": "all layers"}
+    tones = {"validated": "good", "refuted": "bad"}
+    return [
+        (
+            Cell(words.get(str(name), str(name))),
+            Cell(number(found["mean"][n]), f"[{number(found['low'][n])}, {number(found['high'][n])}]"),
+            Cell(f"below {number(found['gate'][n])}"),
+            Cell(str(found["verdict"][n]), tone=tones.get(str(found["verdict"][n]), "")),
+        )
+        for n, name in enumerate(found["names"])
+    ]
 
 
 def _table(layers: Arrays) -> str:

@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from distwm.report.canvas import BLUE, CORAL, INK, SAGE, SAND, blank, quiet
+from distwm.report.canvas import BLUE, CORAL, FAINT, INK, SAGE, SAND, SLATE, blank, quiet
 from distwm.report.inputs import Arrays
 
 PARTS = (("norm", "all, normalised", BLUE), ("arm", "arm", SAGE), ("gripper", "gripper", SAND))
+METHODS = (
+    ("rvq", "residual VQ of each step (learnt)", BLUE, "-"),
+    ("bands", "residual VQ of the chunk's transform, by bands", CORAL, "-"),
+    ("fast", "FAST (cosines, byte pairs)", SAGE, "-"),
+    ("fast_apart", "FAST, gripper apart", SAGE, "--"),
+    ("dct8", "first cosines, 8 bits each", SLATE, "-"),
+    ("dct6", "first cosines, 6 bits each", SLATE, "--"),
+    ("dct32", "first cosines, float32", FAINT, "-"),
+    ("steps", "residual k-means of each step", SAND, "-"),
+)
 SHOWN_LAYERS = (1, 2, 4, 8)
 SHOWN_CHUNKS = 3
 AXES_OF_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -44,6 +55,52 @@ def by_layers(arrays: Arrays) -> Figure:
     ratios.set_ylim(0, 1.15 * float(np.max(arrays["ratio"])))
     for ax in (errors, ratios):
         _layers_below(ax)
+    return figure
+
+
+def by_bits(arrays: Arrays) -> Figure:
+    """Both scales logarithmic; each method a line through its points."""
+    figure = blank(9.6, 4.2)
+    ax = figure.subplots()
+    for method, label, colour, style in METHODS:
+        if f"{method}_bits" not in arrays:
+            continue
+        bits, error = np.asarray(arrays[f"{method}_bits"]), np.maximum(arrays[f"{method}_mse_norm"], 1e-7)
+        order = np.argsort(bits)
+        ax.plot(bits[order], error[order], style, color=colour, marker="o", ms=3.5, label=label)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("bits of a chunk")
+    ax.set_ylabel("mean squared error, normalised")
+    ax.legend(ncols=2)
+    quiet(ax)
+    return figure
+
+
+def by_phase(arrays: Arrays) -> Figure:
+    """One row a phase: the share of its chunks that need so many layers, and the mean."""
+    counts = np.asarray(arrays["counts"], np.float64)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = blank(9.6, 0.9 + 0.5 * len(counts))
+    ax = figure.subplots()
+    shades = mpl.colormaps["Blues"](np.linspace(0.25, 1.0, counts.shape[1]))
+    left = np.zeros(len(counts))
+    for place in range(counts.shape[1]):
+        label = f"{place + 1}" if place < counts.shape[1] - 1 else "more than there are"
+        ax.barh(range(len(counts)), share[:, place], left=left, color=shades[place], label=label, height=0.62)
+        left += share[:, place]
+    names = [
+        f"{phase}: {mean:.2g} ({count} chunks)" if count else f"{phase} (no chunk)"
+        for phase, mean, count in zip(arrays["phases"], arrays["mean"], arrays["chunks"], strict=True)
+    ]
+    ax.set_yticks(range(len(counts)), names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=counts.shape[1], title="layers needed"
+    )
+    quiet(ax)
     return figure
 
 
