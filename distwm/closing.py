@@ -9,12 +9,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import ray
 
 from distwm.config import RunConfig
 from distwm.crew import Crew
 from distwm.gates import Verdict, judge
 from distwm.ledger import Ledger
 from distwm.recipe import PlannedStage
+from distwm.records import provenance_of
 from distwm.rundir import write_atomically
 from replay.errors import TrainingFailed
 
@@ -27,6 +29,7 @@ def close_stage(crew: Crew, stage: PlannedStage, ledger: Ledger) -> tuple[dict[s
     verdicts = judge(figures, stage.config.gate)
     _save_results(crew, stage, verdicts)
     crew.learners.finish()
+    _export(crew, stage, figures)
     record = {"kind": "gate", "step": ledger.done_steps, "verdict": _verdict(verdicts), **figures}
     passed = all(verdict.passed for verdict in verdicts.values())
     return record, passed or not _extended(crew.config, stage, ledger, verdicts)
@@ -54,6 +57,15 @@ def _extended(config: RunConfig, stage: PlannedStage, ledger: Ledger, verdicts: 
         )
     _log.warning("%s goes on without passing its gate: %s", stage.key, failed)
     return False
+
+
+def _export(crew: Crew, stage: PlannedStage, figures: Mapping[str, float]) -> None:
+    """What others can load, of a system that can be exported: `artefacts/<stage>` of the run."""
+    if export := getattr(crew.config.system, "export", None):
+        weights = ray.get(crew.learners.weights(), timeout=crew.config.cluster.start_timeout_s)
+        directory = crew.root / "artefacts" / stage.key
+        directory.parent.mkdir(exist_ok=True)
+        export(crew.spec, weights, directory, dict(figures), provenance_of(crew.config))
 
 
 def _save_results(crew: Crew, stage: PlannedStage, verdicts: Mapping[str, Verdict]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.envs.registry import episode_spec
+from actors.sources.agent import briefly
 from distwm.config import RunConfig
 from replay.dataset.format import read_manifest
 from replay.schema import EpisodeSpec
@@ -18,3 +19,12 @@ def records_of(config: RunConfig) -> EpisodeSpec:
     if parts and not config.plays:
         return read_manifest(Path(parts[0]).expanduser()).spec
     return episode_spec(config.env, config.source.plan_steps)
+
+
+def provenance_of(config: RunConfig) -> str:
+    """Whose actions a run learns from, in words: what its action source says of itself, or where its data is from."""
+    if parts := recorded_parts(config.replay):
+        manifests = [read_manifest(Path(part).expanduser()) for part in parts]
+        return "; ".join(f"recorded data {one.name!r}, {dict(one.origin)}" for one in manifests)
+    with briefly(config.source, config.env) as following:
+        return following.source.spec.provenance if following else f"policies of this run in {config.env.task}"

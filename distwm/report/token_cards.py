@@ -21,9 +21,8 @@ Draw = Callable[[str, Figure | None], str]
 def cards(run: RunFindings, draw: Draw) -> str:
     """Nothing for a run that trained no tokenizer."""
     shown = _Shown(run, draw)
-    return "".join(
-        (shown.hypotheses(), shown.layers(), shown.rates(), shown.phases(), shown.codebooks(), shown.chunks())
-    )
+    all_cards = (shown.hypotheses, shown.layers, shown.rates, shown.phases, shown.codebooks, shown.chunks)
+    return "".join(make() for make in all_cards)
 
 
 class _Shown:
@@ -37,8 +36,8 @@ class _Shown:
             return ""
         _save(self._folder, "hypotheses", found)
         text = (
-            "Mean squared error of held-out chunks, normalised, with a 95% bootstrap interval over episodes. Validated is "
-            "only what lies below its gate with the whole interval."
+            "Mean squared error of held-out chunks, normalised, with a 95% bootstrap interval over episodes. Validated "
+            "is only what lies below its gate with the whole interval."
         )
         return page.card("Hypotheses", text, page.table(("", "error", "gate", "verdict"), _claims(found)))
 
@@ -54,8 +53,8 @@ class _Shown:
             return ""
         _save(self._folder, "bits", found)
         text = (
-            "Every way of coding the same held-out chunks, fitted to the same training chunks, by the bits that a chunk "
-            "takes. Tokens of FAST count as ten bits each."
+            "Every way of coding the same held-out chunks, fitted to the same training chunks, by the bits that a "
+            "chunk takes. Tokens of FAST count as ten bits each."
         )
         return page.card("Error by bits", text, self._draw("bits", tokens.by_bits(found)))
 

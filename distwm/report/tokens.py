@@ -97,9 +97,8 @@ def by_phase(arrays: Arrays) -> Figure:
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=counts.shape[1], title="layers needed"
-    )
+    drawn = ax.get_legend_handles_labels()
+    figure.legend(*drawn, loc="outside upper center", ncols=counts.shape[1], title="layers needed")
     quiet(ax)
     return figure
 

@@ -19,6 +19,7 @@ from learners.rvq.notes import Notes
 from learners.rvq.tokenizer import RVQTokenizer, TokenizerConfig
 from learners.rvq.train import RVQObjective
 from learners.system import Metrics, Objective
+from learners.weights import Weights
 from replay.errors import BadInput
 from replay.schema import EpisodeSpec
 
@@ -48,6 +49,12 @@ class RVQConfig:
                 f"Set tokenizer.chunk_size={horizon}.",
             )
         return RVQ(self)
+
+    def export(self, spec: EpisodeSpec, weights: Weights, directory: Path, metrics: Metrics, provenance: str) -> None:
+        """Writes what others can load, of trained weights: see RVQ.export."""
+        system = self.build(spec)
+        weights.apply(system)
+        system.export(directory, metrics, provenance)
 
 
 class RVQ(nn.Module):
@@ -95,10 +102,11 @@ class RVQ(nn.Module):
 
         return coded
 
-    def export(self, directory: Path | str, metrics: Metrics) -> None:
+    def export(self, directory: Path | str, metrics: Metrics, provenance: str = "") -> None:
         """Writes the learnt tokenizer's artefact, and that of the bands beside it (`<directory>-bands`) if they were
-        fitted. The card is that of the data that the weights were fitted to."""
-        directory, card = Path(directory), self.notes.read()
+        fitted. The card is that of the data that the weights were fitted to; `provenance` says in words whose actions
+        they are."""
+        directory, card = Path(directory), self.notes.read() | ({"provenance": provenance} if provenance else {})
         self.tokenizer.card = card
         self.tokenizer.save(directory, metrics)
         if self.bands.ready:
