@@ -54,6 +54,12 @@ class RunFindings:
         return str(self.config.get("env", {}).get("task", "unknown task"))
 
     @property
+    def provenance(self) -> str:
+        """Whose actions the newest artefact of a tokenizer was fitted to, in words."""
+        paths = sorted((self.root / "artefacts").glob("*/metrics.json"), key=lambda path: path.stat().st_mtime)
+        return str(_json(paths[-1]).get("data", {}).get("provenance", "")) if paths else ""
+
+    @property
     def contest(self) -> Contest:
         return Contest.of(self.config)
 

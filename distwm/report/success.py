@@ -32,7 +32,7 @@ def figure(solved: Solved) -> Figure | None:
         ax.plot([share.low, share.high], [place, place], color=colour, linewidth=2)
         ax.plot(share.mean, place, "o", color=colour, ms=6)
     ax.set_yticks(range(len(solved)), [label_of(*player) for player in solved])
-    ax.invert_yaxis()
+    ax.set_ylim(len(solved) - 0.5, -0.5)
     ax.set_xlim(-0.02, 1.02)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("episodes that solved the task")

@@ -27,6 +27,7 @@ METHODS = (
     ("dct32", "first cosines, float32", FAINT, "-"),
     ("steps", "residual k-means of each step", SAND, "-"),
 )
+EXACT = 1e-6  # errors below it are no errors of coding
 SHOWN_LAYERS = (1, 2, 4, 8)
 SHOWN_CHUNKS = 3
 AXES_OF_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -65,8 +66,8 @@ def by_bits(arrays: Arrays) -> Figure:
     for method, label, colour, style in METHODS:
         if f"{method}_bits" not in arrays:
             continue
-        bits, error = np.asarray(arrays[f"{method}_bits"]), np.maximum(arrays[f"{method}_mse_norm"], 1e-7)
-        order = np.argsort(bits)
+        bits, error = np.asarray(arrays[f"{method}_bits"]), np.asarray(arrays[f"{method}_mse_norm"])
+        order = [place for place in np.argsort(bits) if error[place] > EXACT]
         ax.plot(bits[order], error[order], style, color=colour, marker="o", ms=3.5, label=label)
     ax.set_xscale("log")
     ax.set_yscale("log")

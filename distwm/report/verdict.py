@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from distwm.contest import Contest, Player
-from distwm.report.inputs import RunFindings
+from distwm.report.inputs import Arrays, RunFindings
 from distwm.report.labels import label_of
 from distwm.report.numerals import gain_text, number
 from distwm.returns import Episodes, differences
@@ -40,6 +40,8 @@ class Verdict:
 
 def verdict_of_run(run: RunFindings) -> Verdict:
     """One training seed is called one training seed."""
+    if claims := run.tokens.get("hypotheses"):
+        return _verdict_of_tokens(run, claims)
     contest = run.contest
     gain = _gain(run.played, contest.subject, contest.reference)
     gates = gate_notes(run)
@@ -59,6 +61,22 @@ def verdict_of_run(run: RunFindings) -> Verdict:
     headline, tone = _headline(contest, gain, control, f"{gain.count} paired episodes")
     notes = (*control_notes(contest, control, against), *bar_notes(contest, run.played), *gates, single)
     return Verdict(headline, tone, notes)
+
+
+def _verdict_of_tokens(run: RunFindings, claims: Arrays) -> Verdict:
+    """Of a run about a tokenizer of actions: "validated" is only what its interval allows."""
+    words = {"coarse": "The first layers", "fine": "all layers"}
+    said = [
+        f"{words.get(str(name), str(name))}: error {number(mean)}, {verdict} (below {number(gate)})"
+        for name, mean, gate, verdict in zip(*(claims[k] for k in ("names", "mean", "gate", "verdict")), strict=True)
+    ]
+    verdicts = {str(verdict) for verdict in claims["verdict"]}
+    tone: Tone = "good" if verdicts == {"validated"} else "bad" if "refuted" in verdicts else "open"
+    notes = [Note(f"The actions: {run.provenance}.", "open")] if run.provenance else []
+    if run.solved:
+        shares = ", ".join(f"{label_of(*player)} {np.mean(wins):.0%}" for player, wins in run.solved.items())
+        notes.append(Note(f"A low error is not success: executed, episodes were solved by {shares}.", "open"))
+    return Verdict("; ".join(said) + ".", tone, (*notes, *gate_notes(run)))
 
 
 def verdict_of_study(runs: list[RunFindings]) -> Verdict:
