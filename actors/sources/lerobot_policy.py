@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from replay.schema import FieldSpec
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 CAMERAS = {"image": "agentview", "agentview": "agentview", "image2": "wrist", "wrist_image": "wrist", "wrist": "wrist"}
+SOME, MOST = 16, 0.9  # weights that are compared; share of them that the file must have
 NOISE = ("pi0", "pi05")  # policies that take the noise which they begin with
 TOKENIZER = "tokenizer_processor"
 
@@ -47,6 +48,7 @@ class LeRobotPolicy:
             config, pretrained_path=str(folder), preprocessor_overrides=overrides
         )
         self._policy = get_policy_class(config.type).from_pretrained(folder, config=config)
+        check_weights(self._policy.state_dict(), folder)
         self._policy.to(config.device).eval()
         self._inputs = inputs_of({name: tuple(one.shape) for name, one in config.input_features.items()})
         if horizon > config.chunk_size:
@@ -109,6 +111,30 @@ def check_checkpoint(folder: Path, policy_type: str) -> str:
         if not (folder / name).is_file():
             raise Missing(f"{folder} has no {name}.", mend)
     return kind
+
+
+def check_weights(loaded: Mapping[str, Any], folder: Path) -> None:
+    """Whether the policy has the file's weights: lerobot's pi0.5 prints a line and acts at random if it cannot load
+    them. Names may lack "model.", and a few may have changed. Raises BadInput."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = {f"model.{name}" if f"model.{name}" in loaded else name: name for name in file.keys()}  # noqa: SIM118
+        known = sorted(names.keys() & loaded.keys())
+        some = known[:: max(1, len(known) // SOME)]
+        same = all(_same(loaded[name], file.get_tensor(names[name])) for name in some)
+    if len(known) < MOST * len(loaded) or not same:
+        others = "" if same else ", and the policy has others"
+        raise BadInput(
+            f"lerobot did not load {folder / 'model.safetensors'}: it has {len(known)} of the policy's {len(loaded)} "
+            f"weights{others}.",
+            "Give a checkpoint that this version of lerobot saved, or convert yours with lerobot's own tools.",
+        )
+
+
+def _same(loaded: Any, stored: Any) -> bool:
+    """In the precision of the policy."""
+    return loaded.shape == stored.shape and bool((loaded.cpu() == stored.to(loaded.dtype)).all())
 
 
 def tokenizer_of(folder: Path, given: str) -> str:

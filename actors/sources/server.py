@@ -45,12 +45,10 @@ def main(words: Sequence[str]) -> int:
         config = _server_config(given)
         source = _open(given.source, _settings(given.settings), given.task)
         try:
-            drained = asyncio.run(_serve(source, config))
+            if not asyncio.run(_serve(source, config)):
+                sys.stderr.write("distwm: stopped while a request was under way\n")
         finally:
             source.close()
-        if not drained:  # a thread that thinks would keep the process
-            sys.stderr.write("distwm: stopped while a request was under way\n")
-            os._exit(0)
         return 0
     except DistwmError as error:
         if os.environ.get("DISTWM_DEBUG"):

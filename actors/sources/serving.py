@@ -62,19 +62,14 @@ class PolicyServer:
         Raises Missing if it cannot listen there.
         """
         self._metadata = pack(metadata_out(self._source.spec))
-        batches = asyncio.create_task(self._batcher.run())
-        try:
-            async with await self._listen() as server:
-                ready(self._url(server))
-                await stop.wait()
-                self._stopping = True
-                drained = await self._drain()
-                self._batcher.abandon(SourceAway("The server was stopped meanwhile.", "Start it again."))
-                return drained
-        finally:
-            batches.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await batches
+        async with await self._listen() as server:
+            self._batcher.start()
+            ready(self._url(server))
+            await stop.wait()
+            self._stopping = True
+            drained = await self._drain()
+            self._batcher.stop(SourceAway("The server was stopped meanwhile.", "Start it again."))
+            return drained
 
     async def _listen(self) -> Server:
         settings: dict[str, Any] = {

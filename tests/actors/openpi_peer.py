@@ -3,7 +3,7 @@
 pictures             what openpi_client.image_tools makes of the pictures of `picture`, thinned out
 pack MESSAGES        messages as openpi_client.msgpack_numpy packs them; MESSAGES is a file of Python, see the test
 ask URL NUMBER       what a policy server answers to openpi's own client; also how it takes a failure
-turns URL NUMBER     seconds of each of NUMBER requests of a connection, and requests/s of four
+turns URL NUMBER     seconds of each of NUMBER requests of a connection, CPU seconds, and requests/s of four
 """
 
 from __future__ import annotations
@@ -80,14 +80,16 @@ def turns(url: str, number: str) -> Any:
         policy.infer(message)
         return time.perf_counter() - begun
 
+    used = time.process_time()
     seconds = [once(policies[0]) for _ in range(int(number))]
+    used = (time.process_time() - used) / int(number)
     threads = [threading.Thread(target=lambda p=p: [once(p) for _ in range(int(number))]) for p in policies]
     begun = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"seconds": seconds, "rate": 4 * int(number) / (time.perf_counter() - begun)}
+    return {"seconds": seconds, "cpu": used, "rate": 4 * int(number) / (time.perf_counter() - begun)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An action source for the tests, on numpy and our own light modules: it echoes, and fails as it is told to."""
+"""Action sources for tests, on numpy and our own light modules: one echoes and fails as it is told to, one rests."""
 
 from __future__ import annotations
 
@@ -73,3 +73,15 @@ class Echo:
         if self._fault == "nan":
             actions[3, 2] = np.nan
         return actions[:4] if self._fault == "short" else actions
+
+
+class Still:
+    """Never moves, and takes no time over it."""
+
+    spec = SPEC
+
+    def act(self, requests: Sequence[Request]) -> ActionChunk:
+        nothing = np.zeros(len(requests))
+        return ActionChunk(actions=np.zeros((len(requests), 10, 7), np.float32), latency_s=nothing, source_s=nothing)
+
+    def close(self) -> None: ...

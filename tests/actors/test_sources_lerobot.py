@@ -139,6 +139,29 @@ def test_what_the_other_interpreter_says_is_heard(checkpoint: Path, tmp_path: Pa
         open_(checkpoint, policy_type="act", horizon=50, first_timeout_s=1200.0)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_weights_that_are_not_the_policy_s(checkpoint: Path, tmp_path: Path) -> None:
+    """lerobot itself may go on with random ones."""
+    code = "import sys; from pathlib import Path; from actors.sources.lerobot_policy import *; import torch\n"
+    code += "from lerobot.policies.factory import get_policy_class\n"
+    code += "policy = get_policy_class('act').from_pretrained(sys.argv[1]); folder = Path(sys.argv[1])\n"
+    code += "check_weights(policy.state_dict(), folder); print('loaded')\n"
+    code += "fewer = dict(list(policy.state_dict().items())[:-1]); first = next(iter(fewer))\n"
+    code += "fewer[first] = fewer[first] + 1\n"
+    code += "for state in (fewer, dict.fromkeys('abc')):\n"
+    code += "    try: check_weights(state, folder)\n"
+    code += "    except BadInput as error: print(error.message)\n"
+    root = HERE.parent.parent
+    environment = os.environ | variables("lerobot") | {"PYTHONPATH": str(root)}
+    command = [str(interpreter("lerobot")), "-c", code, str(checkpoint)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment)
+    lines = said.stdout.splitlines()[-3:]
+    assert lines[0] == "loaded", said.stderr
+    assert "and the policy has others" in lines[1]
+    assert "it has 0 of the policy's 3 weights" in lines[2]
+
+
 def cmdline(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
