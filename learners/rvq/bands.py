@@ -37,7 +37,9 @@ class BandsConfig:
     transform: TransformName = "klt"
     tokens: int = 32  # of the arm's part
     num_embeddings: int = 256
-    widths: tuple[int, ...] = (4, 10, 20)  # coefficients of a band, to choose from
+    # Coefficients of a band, to choose from. Wide ones (10, 20) pay with tens of thousands of chunks; with a thousand
+    # their codebooks fit the training chunks alone, and later tokens find nothing to learn from.
+    widths: tuple[int, ...] = (1, 2, 3)
     gripper_patterns: int = 32
     iterations: int = 15  # of k-means
     held_out: float = 0.2  # share of the chunks, the last ones, that widths are chosen on

@@ -24,7 +24,7 @@ Curves = Mapping[str, Points]  # by method
 class PeersConfig:
     dct_keep: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10)
     dct_bits: tuple[int, ...] = (6, 8, 32)
-    fast_scales: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0, 14.0)
+    fast_scales: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 30.0)
     fast_vocabulary: int = VOCABULARY
     gripper_patterns: int = 32  # of FAST with the gripper apart
     step_layers: int = 8
