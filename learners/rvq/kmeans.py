@@ -16,10 +16,19 @@ class Clusters(NamedTuple):
     shares: Tensor  # (K,) of the points; 0 for a centre without any, as when there are fewer points than centres
 
 
-def nearest(x_ND: Tensor, centres_KD: Tensor) -> Tensor:
-    """(N,) int64: argmin |x - c|^2 = argmax x.c - |c|^2 / 2, which is one matrix product."""
-    half = centres_KD.square().sum(1).mul_(-0.5)
-    return torch.addmm(half, x_ND, centres_KD.T).argmax(1)
+def nearest(x_ND: Tensor, centres_KD: Tensor, half_K: Tensor | None = None) -> Tensor:
+    """(N,) int64: argmin |x - c|^2 = argmax x.c - |c|^2 / 2, one matrix product. `half_K`: -|c|^2 / 2, if known."""
+    near_NK = torch.addmm(half_squares(centres_KD) if half_K is None else half_K, x_ND, centres_KD.T)
+    if near_NK.device.type == "cpu" and len(
+        near_NK
+    ):  # numpy's argmax uses vector units, torch's takes as long as addmm
+        return torch.from_numpy(near_NK.detach().numpy().argmax(1))
+    return near_NK.argmax(1)
+
+
+def half_squares(centres_KD: Tensor) -> Tensor:
+    """(K,): -|c|^2 / 2."""
+    return centres_KD.square().sum(1).mul_(-0.5)
 
 
 def kmeans(x_ND: Tensor, count: int, generator: torch.Generator, iterations: int = 20) -> Clusters:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learners.rvq.kmeans import kmeans, nearest
-from learners.rvq.statistics import Statistics, count, first, rank
+from learners.rvq.kmeans import half_squares, kmeans, nearest
+from learners.rvq.statistics import Statistics, count, first, none, rank
 from replay.errors import BadInput
 
 STEEP = 997.0  # of the slope that ranks candidates
@@ -72,6 +72,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
         slope = torch.randn(d, generator=torch.Generator().manual_seed(d), device="cpu") * STEEP
         self.register_buffer("direction", slope, persistent=False)  # follows from D
+        self._half_of, self._half_squares = (0, -1), torch.zeros(0)
 
     @torch.no_grad()
     def initialise(self, x_ND: Tensor, generator: torch.Generator, iterations: int = 20) -> Tensor:
@@ -101,7 +102,7 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, x_ND: Tensor) -> Tensor:
         """(N,) int64."""
-        return nearest(x_ND, self.codebook)
+        return nearest(x_ND, self.codebook, self._half())
 
     def look_up(self, index: Tensor) -> Tensor:
         """(...) int64 -> (..., D)."""
@@ -109,10 +110,16 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def statistics(self, x_ND: Tensor, index_N: Tensor, active_N: Tensor | None = None) -> Statistics:
-        """Of vectors that took these codes; those that are not active (0.0) do not count."""
+        """Of vectors that took these codes; those that are not active (0.0) do not count.
+
+        There are candidates only while a code is out of use, which all workers agree on.
+        """
         counts, sums = count(x_ND, index_N, self.config.num_embeddings, active_N)
-        ranks = rank(x_ND, self.direction, float(self.updates), active_N)
-        ranks, candidates = first(ranks, x_ND, self.config.candidates)
+        if len(self._dead()):
+            ranks = rank(x_ND, self.direction, float(self.updates), active_N)
+            ranks, candidates = first(ranks, x_ND, self.config.candidates)
+        else:
+            ranks, candidates = none(self.config.candidates, x_ND)
         return Statistics(counts=counts, sums=sums, ranks=ranks, candidates=candidates)
 
     @torch.no_grad()
@@ -128,10 +135,20 @@ class VectorQuantizer(nn.Module):
         self._restart(statistics)
         self.updates += 1
 
+    def _dead(self) -> Tensor:
+        """The codes out of use, in order."""
+        return (self.shares < self.config.dead_share * self.shares.mean()).nonzero()[:, 0]
+
+    def _half(self) -> Tensor:
+        """-|c|^2 / 2 of the codes as they are now. Kept until they move: a single chunk would wait for little else."""
+        state = (self.codebook.data_ptr(), self.codebook._version)
+        if state != self._half_of:
+            self._half_of, self._half_squares = state, half_squares(self.codebook)
+        return self._half_squares
+
     def _restart(self, statistics: Statistics) -> None:
         """The codes out of use, in order, get the candidates in order of rank, and the mean share to begin with."""
-        mean = self.shares.mean()
-        dead = (self.shares < self.config.dead_share * mean).nonzero()[:, 0]
+        dead, mean = self._dead(), self.shares.mean()
         fresh = statistics.candidates[statistics.ranks.isfinite()]
         moved = min(len(dead), len(fresh))
         if moved:

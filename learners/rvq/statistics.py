@@ -93,3 +93,9 @@ def first(ranks_N: Tensor, x_ND: Tensor, count: int) -> tuple[Tensor, Tensor]:
         found = torch.cat([found, found.new_full((short,), torch.inf)])
         vectors = torch.cat([vectors, vectors.new_zeros(short, x_ND.shape[1])])
     return found, vectors
+
+
+def none(count: int, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """No candidates: what `first` finds where every rank is inf."""
+    ranks = torch.full((count,), torch.inf, dtype=torch.float64, device=x_ND.device)
+    return ranks, x_ND.new_zeros(count, x_ND.shape[1])

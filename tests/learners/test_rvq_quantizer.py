@@ -175,12 +175,36 @@ def test_dropout_truncates_as_often_as_it_says() -> None:
 
 def test_truncated_vectors_are_not_counted_below() -> None:
     rvq = residual()
+    for layer in rvq.quantizers:
+        layer.shares[0] = 0.0
     x, depth = torch.randn(20, 4), torch.tensor([1] * 5 + [2] * 7 + [3] * 8)
     found = rvq(x, depth)
     assert [float(layer.counts.sum()) for layer in found.statistics] == [20, 15, 8]
     shallow = {tuple(row.tolist()) for row in x[:5]}
     for layer in found.statistics[1:]:
+        assert layer.ranks.isfinite().sum() >= 8
         assert not shallow & {tuple(row.tolist()) for row in layer.candidates}
+
+
+def test_there_are_candidates_only_for_codes_out_of_use() -> None:
+    vq = quantizer()
+    assert vq(torch.randn(20, 2)).statistics[0].ranks.isinf().all()
+    vq.shares[1] = 0.0
+    assert vq(torch.randn(20, 2)).statistics[0].ranks.isfinite().sum() == 16
+
+
+def test_codes_that_were_moved_by_any_means_are_found() -> None:
+    """What is kept of them follows updates, assignments, loaded states and moved storage."""
+    vq, x = quantizer(), torch.randn(50, 2, generator=seeded(4))
+    for move in (
+        lambda: vq.assign(torch.randn(4, 2, generator=seeded(1))),
+        lambda: vq.update(vq(x).statistics[0]),
+        lambda: vq.load_state_dict(quantizer().state_dict()),
+        lambda: vq.double().float(),
+    ):
+        vq.nearest(x)
+        move()
+        assert torch.equal(vq.nearest(x), torch.cdist(x, vq.codebook).argmin(1))
 
 
 def test_kmeans_finds_what_is_there() -> None:
@@ -233,6 +257,8 @@ def test_usage_and_perplexity() -> None:
 @settings(max_examples=25, deadline=None)
 def test_statistics_add_up_however_a_batch_is_cut(parts: int, seed: int) -> None:
     rvq, draws = residual(candidates=5), seeded(seed)
+    for layer in rvq.quantizers:
+        layer.shares[0] = 0.0  # a code out of use, so that there are candidates
     x, depth = torch.randn(120, 4, generator=draws), torch.randint(1, 4, (120,), generator=draws)
     whole = rvq(x, depth).statistics
     cuts = torch.randint(0, 121, (parts - 1,), generator=draws).sort().values.tolist()
