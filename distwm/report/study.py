@@ -116,8 +116,8 @@ def _gains(runs: list[RunFindings]) -> Figure | None:
 
 
 def _over_all(runs: list[RunFindings]) -> str:
-    rows = []
-    for ours, theirs in runs[0].contest.pairs:
+    contest, rows = runs[0].contest, []
+    for ours, theirs in [*contest.pairs, *((other, contest.subject) for other in _others(runs))]:
         gains = [*_all_gains(runs, ours, theirs).values()]
         if len(gains) > 1:
             pooled, over = hierarchical_gain(gains), over_seeds(gains)
@@ -134,9 +134,15 @@ def _over_all(runs: list[RunFindings]) -> str:
     return page.table(headers, rows)
 
 
+def _others(runs: list[RunFindings]) -> list[Player]:
+    """Who played besides those that were to be compared: a planner, say, beside its policy."""
+    known = runs[0].contest.players
+    return [*dict.fromkeys(player for run in runs for player in run.played if player not in known)]
+
+
 def _by_seed(runs: list[RunFindings], folder: Path) -> str:
     contest = runs[0].contest
-    players = [*dict.fromkeys(player for run in runs for player in run.played if player in contest.players)]
+    players = [*dict.fromkeys(player for run in runs for player in run.played)]
     rows = []
     for run in runs:
         means = [t_interval([*e.values()]) if (e := run.played.get(player)) else None for player in players]
