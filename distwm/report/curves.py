@@ -17,6 +17,7 @@ from distwm.report.labels import label_of
 from distwm.statistics import Interval, t_interval
 from replay.errors import BadInput
 
+MOST = 1.4  # times the highest mean that a picture reaches: intervals of two or three seeds are wide
 LAST = 3  # evaluations at the end of which the best one counts
 
 
@@ -88,7 +89,8 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
     ax.set_xlabel("environment steps")
     ax.set_ylabel("return")
     means = [r.mean for line in lines for r in line.returns]
-    highest = max(max(means), *(r.high for line in lines for r in line.returns if np.isfinite(r.high)), 0.0)
+    highs = [r.high for line in lines for r in line.returns if np.isfinite(r.high)]
+    highest = min(max(*means, *highs, 0.0), MOST * max(*means, 0.0))
     ax.set_ylim(0 if min(means) >= 0 else None, 1.2 * highest if highest > 0 else None)  # room for the legend
     quiet(ax)
     ax.legend(loc="upper left", ncols=3)
