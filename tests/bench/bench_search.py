@@ -42,6 +42,7 @@ from learners.draws import Draws
 GAMMA = 0.99
 FIRST = 1000  # episode k starts as FIRST + k says, as in evaluations
 EVERY = 15  # decisions between two states that are looked at
+POLICY, TRUE = "policy", "A in the true simulator, learnt value"
 PLANNED = 10  # decisions of MPPI, one after the other, before the policy goes on
 FOLLOWED = 250  # decisions for which the policy is followed: less than a tenth of the weight is cut off
 
@@ -207,27 +208,24 @@ def planners(trained: Trained) -> Mapping[str, tuple[MPPIConfig, mppi.Model | No
         f"A: both, and discount {GAMMA}": (far, None),
         "A, horizon 1": (replace(far, horizon=1), None),
         "A, elite weighed sharply (temperature 10)": (replace(far, temperature=10.0), None),
+        "A, the most pessimistic critic": (far, cautious),
+        "A, near the policy (31 of 32 sequences its own)": (near, None),
+        "A, horizon 1, near the policy": (replace(near, horizon=1), None),
         "A, more search (256 sequences, 6 iterations)": (
             replace(far, samples=256, policy_samples=32, elites=32, iterations=6),
             None,
         ),
-        "A, the most pessimistic critic": (far, cautious),
-        "A, near the policy (31 of 32 sequences its own)": (near, None),
-        "A, horizon 1, near the policy": (replace(near, horizon=1), None),
     }
 
 
-def returns(trained: Trained, episodes: int, true_episodes: int) -> dict[str, float]:
-    found = {"policy": play(trained, trained.system.agent("policy", 10**6), episodes)}
-    for name, (config, model) in planners(trained).items():
-        found[name] = play(trained, trained.planner(config, model), episodes)
-    far = replace(trained.config, discount=GAMMA, bootstrap_noise=False, action="mean")
-    if true_episodes:
+def returns(trained: Trained, name: str, episodes: int, true_episodes: int) -> float:
+    if name == POLICY:
+        return play(trained, trained.system.agent("policy", 10**6), episodes)
+    if name == TRUE:
+        far = replace(trained.config, discount=GAMMA, bootstrap_noise=False, action="mean")
         agent = Omniscient(trained, far)
-        found["A in the true simulator, learnt value"] = float(
-            np.mean([play(trained, agent, 1) for _ in range(true_episodes)])
-        )
-    return found
+        return float(np.mean([play(trained, agent, 1) for _ in range(true_episodes)]))
+    return play(trained, trained.planner(*planners(trained)[name]), episodes)
 
 
 def predicted(config: MPPIConfig, trained: Trained, model: mppi.Model, z_BZ: Tensor, plans_HBNA: Tensor) -> Tensor:
@@ -337,12 +335,11 @@ def top(guess_BN: Tensor, real_BN: Tensor) -> float:
 
 
 def report_returns(runs: Mapping[str, Trained], episodes: int, true_episodes: int) -> None:
-    found = [returns(trained, episodes, true_episodes) for trained in runs.values()]
-    rows = []
-    for name in found[0]:
-        values = [f[name] for f in found]
-        rows.append([name, *(f"{v:.0f}" for v in values), f"{np.mean(values):.0f}"])
-    table(["return of an episode", *runs, "mean"], rows)
+    """A line at a time: all of them take long."""
+    table(["return of an episode", *runs, "mean"], [])
+    for name in (POLICY, *planners(next(iter(runs.values()))), *([TRUE] if true_episodes else [])):
+        values = [returns(trained, name, episodes, true_episodes) for trained in runs.values()]
+        print("| " + " | ".join([name, *(f"{v:.0f}" for v in values), f"{np.mean(values):.0f}"]) + " |", flush=True)
 
 
 def report_decisions(found: Mapping[str, Mapping[str, np.ndarray]]) -> None:
