@@ -53,6 +53,10 @@ def ray_cluster(config: RunConfig) -> Iterator[dict[str, float]]:
         raise TryAgain(
             f"Ray does not answer: {error}.", "Start the cluster or unset RAY_ADDRESS, then rerun."
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # which is all that Ray says when its own processes take too long to come up
+            raise
+        raise TryAgain(f"Ray did not start: {error}", "Rerun when the machine is less busy.") from error
     try:
         yield ray.cluster_resources()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,10 @@ class OnlineStage:
             return [self._learn(updates)]
         policy = replace(policy_spec(self.stage.config.policy), explored=self._explored)
         if not updates:
-            return [self._collected(policy, self._collect(policy, self._width))]
+            return [self._collected(policy, self._collect(policy, self._wanted))]
         weights = self.crew.weights_for(policy)  # before the learners are busy
         with ThreadPoolExecutor(1, "collect") as pool:
-            future = pool.submit(self._collect, policy, self._width, weights)
+            future = pool.submit(self._collect, policy, self._wanted, weights)
             record = self._learn(updates)
             return [record, self._collected(policy, future.result())]
 
@@ -94,9 +95,13 @@ class OnlineStage:
         return max(self.turns.episodes - self.config.seed_episodes, 0)
 
     @property
-    def _width(self) -> int:
-        """One episode for each environment."""
-        return self.crew.fleet.size() * self.crew.config.runner.envs_per_runner
+    def _wanted(self) -> int:
+        """One episode for each environment, but no more than the budget needs if they are as long as those before: what
+        comes beyond it allows no updates, and many environments would end with far more steps than one."""
+        width = self.crew.fleet.size() * self.crew.config.runner.envs_per_runner
+        done, left = self.ledger.done_steps, self.stage.config.budget_steps - self.ledger.done_steps
+        needed = ceil(left * self.turns.episodes / done) if done else width
+        return min(max(needed, 1), width)
 
     def _collect(self, policy: PolicySpec, count: int, weights: Any = None) -> CollectStats:
         episodes = range(self.ledger.episodes, self.ledger.episodes + count)

@@ -45,6 +45,22 @@ def t_interval(values: Values) -> Interval:
     return Interval(mean=float(x.mean()), low=float(x.mean() - half), high=float(x.mean() + half), count=len(x))
 
 
+def difference_interval(ours: Values, theirs: Values) -> Interval:
+    """Mean of `ours` minus that of `theirs`, which are not paired, and Welch's t interval (1947); infinite where a side
+    has one value alone. `count` is the smaller side's."""
+    x, y = _finite(ours), _finite(theirs)
+    mean, count = float(x.mean() - y.mean()), min(len(x), len(y))
+    if count == 1:
+        return Interval(mean=mean, low=-np.inf, high=np.inf, count=1)
+    spreads = [side.var(ddof=1) / len(side) for side in (x, y)]
+    total = sum(spreads)
+    if total == 0:
+        return Interval(mean=mean, low=mean, high=mean, count=count)
+    freedom = total**2 / sum(v**2 / (len(side) - 1) for v, side in zip(spreads, (x, y), strict=True))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(total))
+    return Interval(mean=mean, low=mean - half, high=mean + half, count=count)
+
+
 def bootstrap_interval(values: Values, seed: int = 0) -> Interval:
     """Mean and percentile bootstrap (Efron 1979). Too narrow below about 20 values; then the t interval is better."""
     x = _finite(values)

@@ -17,6 +17,7 @@ from distwm.report.labels import label_of
 from distwm.statistics import Interval, t_interval
 from replay.errors import BadInput
 
+FEW = 5  # seeds below which each is drawn: intervals over two or three are wider than any picture
 LAST = 3  # evaluations at the end of which the best one counts
 
 
@@ -27,7 +28,11 @@ class Line:
     player: Player
     env_steps: np.ndarray  # (N,)
     returns: list[Interval]
-    seeds: int
+    means: np.ndarray  # (seeds, N): of the episodes of each
+
+    @property
+    def seeds(self) -> int:
+        return len(self.means)
 
     @property
     def label(self) -> str:
@@ -49,9 +54,14 @@ def lines_over(seeds: Sequence[Iterable[Record]]) -> list[Line]:
 def _line(player: Player, per_seed: list[dict[int, list[float]]]) -> Line:
     shared = _shared([np.array(sorted(curve)) for curve in per_seed])
     each = [[curve[step] for curve, step in zip(per_seed, steps, strict=True)] for steps in shared]
-    values = [seeds[0] if len(seeds) == 1 else [float(np.mean(r)) for r in seeds] for seeds in each]
-    at = np.array([steps[0] for steps in shared])
-    return Line(player=player, env_steps=at, returns=[*map(t_interval, values)], seeds=len(per_seed))
+    means = [[float(np.mean(r)) for r in seeds] for seeds in each]
+    values = [seeds[0] if len(seeds) == 1 else of_each for seeds, of_each in zip(each, means, strict=True)]
+    return Line(
+        player=player,
+        env_steps=np.array([steps[0] for steps in shared]),
+        returns=[*map(t_interval, values)],
+        means=np.array(means, np.float64).reshape(-1, len(per_seed)).T,
+    )
 
 
 def _shared(per_seed: list[np.ndarray]) -> list[list[int]]:
@@ -70,7 +80,10 @@ def best_of_last(rows: Iterable[Record], player: Player) -> float | None:
 
 
 def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] = ()) -> Figure | None:
-    """Means with 95% intervals by environment steps. `flat`: policies that do not learn, and what they earn."""
+    """Means by environment steps, with 95% intervals, or every seed where they are few.
+
+    `flat`: policies that do not learn, and what they earn.
+    """
     lines = [line for line in lines if len(line.env_steps)]
     if not lines:
         return None
@@ -80,6 +93,9 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
         colour = POLICY_COLOURS.get(line.player[0], INK)
         style = "-" if line.player[1] == "sample" or line.player[0] != "mppi" else "--"
         ax.plot(line.env_steps, [r.mean for r in line.returns], style, color=colour, marker="o", ms=3, label=line.label)
+        if 1 < line.seeds < FEW:
+            ax.plot(line.env_steps, line.means.T, color=colour, linewidth=1, alpha=0.4)
+            continue
         low, high = (np.array([getattr(r, end) for r in line.returns]) for end in ("low", "high"))
         known = np.isfinite(low)
         ax.fill_between(line.env_steps[known], low[known], high[known], color=colour, alpha=0.15, linewidth=0)
@@ -87,12 +103,17 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
         ax.axhline(mean, color=POLICY_COLOURS.get(player[0], INK), linewidth=1, dashes=(4, 3), label=label_of(*player))
     ax.set_xlabel("environment steps")
     ax.set_ylabel("return")
-    means = [r.mean for line in lines for r in line.returns]
-    highest = max(max(means), *(r.high for line in lines for r in line.returns if np.isfinite(r.high)), 0.0)
-    ax.set_ylim(0 if min(means) >= 0 else None, 1.2 * highest if highest > 0 else None)  # room for the legend
+    lowest, highest = min(float(line.means.min()) for line in lines), max(_highest(line) for line in lines)
+    ax.set_ylim(0 if lowest >= 0 else None, 1.2 * highest if highest > 0 else None)  # room for the legend
     quiet(ax)
     ax.legend(loc="upper left", ncols=3)
     return figure
+
+
+def _highest(line: Line) -> float:
+    """That a picture of it reaches."""
+    ends = [] if 1 < line.seeds < FEW else [r.high for r in line.returns if np.isfinite(r.high)]
+    return max(float(line.means.max()), *ends, 0.0)
 
 
 def flat_of(runs: Sequence[RunFindings]) -> list[tuple[Player, float]]:

@@ -23,7 +23,9 @@ DREAMS = (
     ("shuffled", "shuffled actions", CORAL),
     ("ceiling", "tokenizer alone", SAGE),
 )
-BOOKKEEPING = {"lr", "updates_per_s", "data_wait", "skipped", "wall_s", "step", "round", "slice", "loss"}
+PACE = {"lr", "updates_per_s", "data_wait", "skipped", "wall_s"}
+COUNTS = {"updates", "steps", "retries", "step", "round", "slice"}
+BOOKKEEPING = PACE | COUNTS | {"loss"}
 
 
 def returns(rows: Sequence[Row], played: Mapping[Player, Episodes], reference: Player) -> Figure | None:

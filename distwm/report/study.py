@@ -92,7 +92,8 @@ def _learning_curves(runs: list[RunFindings], folder: Path, baselines: list[list
         best = [value for seed in seeds if (value := curves.best_of_last(seed, line.player)) is not None]
         shown = (", ".join(map(number, best)), number(float(np.median(best))))
         rows.append((Cell(line.label), *map(Cell, shown), Cell(*mean_and_ends(t_interval(best)))))
-    text = "Evaluations on the way: means with 95% t intervals over training seeds."
+    few = f"fewer than {curves.FEW} seeds are drawn each, faintly"
+    text = f"Evaluations on the way: means with 95% t intervals over training seeds; {few}."
     headers = ("policy", f"best of the last {curves.LAST} evaluations, by seed", "median", "mean [t interval]")
     figure = curves.learning_curve([line for line, _ in named], curves.flat_of(runs))
     return page.card("Learning curves", text, draw(folder, "learning_curves", figure), page.table(headers, rows))
@@ -116,8 +117,8 @@ def _gains(runs: list[RunFindings]) -> Figure | None:
 
 
 def _over_all(runs: list[RunFindings]) -> str:
-    rows = []
-    for ours, theirs in runs[0].contest.pairs:
+    contest, rows = runs[0].contest, []
+    for ours, theirs in [*contest.pairs, *((other, contest.subject) for other in _others(runs))]:
         gains = [*_all_gains(runs, ours, theirs).values()]
         if len(gains) > 1:
             pooled, over = hierarchical_gain(gains), over_seeds(gains)
@@ -134,9 +135,15 @@ def _over_all(runs: list[RunFindings]) -> str:
     return page.table(headers, rows)
 
 
+def _others(runs: list[RunFindings]) -> list[Player]:
+    """Who played besides those that were to be compared: a planner, say, beside its policy."""
+    known = runs[0].contest.players
+    return [*dict.fromkeys(player for run in runs for player in run.played if player not in known)]
+
+
 def _by_seed(runs: list[RunFindings], folder: Path) -> str:
     contest = runs[0].contest
-    players = [*dict.fromkeys(player for run in runs for player in run.played if player in contest.players)]
+    players = [*dict.fromkeys(player for run in runs for player in run.played)]
     rows = []
     for run in runs:
         means = [t_interval([*e.values()]) if (e := run.played.get(player)) else None for player in players]

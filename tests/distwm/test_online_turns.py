@@ -107,6 +107,17 @@ def test_evaluations_come_on_the_way(tmp_path: Path, overlap: bool) -> None:
     assert workers.updates == WARMUP + 40
 
 
+@pytest.mark.parametrize("runners", [1, 3, 4, 100])
+def test_many_runners_end_with_as_many_steps_and_updates_as_one(tmp_path: Path, runners: int) -> None:
+    """Steps beyond the budget would be learnt from, but allow no updates: the last turn collects what is needed."""
+    workers = Workers(tmp_path)
+    workers.size = lambda: runners  # type: ignore[method-assign]
+    ledger = Ledger()
+    workers.stage(ledger)
+    assert workers.inserted == 60 // LENGTH * (LENGTH + 1)
+    assert workers.updates == WARMUP + 60 - SEEDS * LENGTH
+
+
 def test_who_is_evaluated_plans_with_the_noise_that_is_left(tmp_path: Path) -> None:
     workers, ledger = Workers(tmp_path), Ledger()
     workers.stage(ledger)

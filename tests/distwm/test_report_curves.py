@@ -54,6 +54,7 @@ def test_several_seeds_have_one_over_their_means_where_all_have_evaluated() -> N
     assert line.env_steps.tolist() == [1000]
     assert [(r.mean, r.count) for r in line.returns] == [(3.0, 2)]
     assert line.label.endswith("(2 seeds)")
+    assert line.means.tolist() == [[2.0], [4.0]]
 
 
 def test_seeds_that_were_interrupted_are_a_few_steps_off() -> None:

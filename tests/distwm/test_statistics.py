@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from distwm.statistics import (
     bootstrap_interval,
+    difference_interval,
     hierarchical_gain,
     over_seeds,
     sign_flip_p,
@@ -45,6 +46,21 @@ def test_t_interval_moves_with_its_values(values: list[float], shift: float) -> 
 def test_what_is_no_list_of_numbers_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         t_interval(values)
+
+
+def test_welch_of_a_hand_worked_case() -> None:
+    found = difference_interval([1.0, 2.0, 3.0], [10.0, 10.0, 13.0, 15.0])  # variances 1 and 6
+    total = 1 / 3 + 6 / 4
+    freedom = total**2 / ((1 / 3) ** 2 / 2 + (6 / 4) ** 2 / 3)
+    assert (found.mean, found.count) == (-10.0, 3)
+    assert freedom == pytest.approx(4.1727, abs=1e-3)
+    assert found.high - found.mean == pytest.approx(2.733 * math.sqrt(total), rel=2e-3)
+    assert found.below_zero
+
+
+def test_a_difference_to_one_value_claims_nothing() -> None:
+    assert not difference_interval([5.0], [1.0, 2.0]).above_zero
+    assert difference_interval([2.0, 2.0], [1.0, 1.0]).low == 1.0
 
 
 def test_bootstrap_agrees_with_t_where_both_hold_and_repeats() -> None:
