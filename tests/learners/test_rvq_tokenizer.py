@@ -38,7 +38,7 @@ def chunks() -> Chunks:
 
 @pytest.fixture(scope="module")
 def fitted(chunks: Chunks) -> dict[str, Any]:
-    return {"rvq": rvq().fit(chunks, updates=60, train=TrainConfig(batch_size=32)), "bands": bands().fit(chunks)}
+    return {"rvq": rvq().fit(chunks, updates=120, train=TrainConfig(batch_size=32)), "bands": bands().fit(chunks)}
 
 
 def rvq(**settings: int) -> RVQTokenizer:
