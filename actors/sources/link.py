@@ -178,6 +178,8 @@ def _dial(config: SourceConfig, headers: dict[str, str], limit_s: float) -> Clie
         return connect(config.url, proxy=None, **settings)
     except InvalidURI as error:
         raise BadInput(f"source.url={config.url} is no address.", "Write ws://HOST:PORT.") from error
+    except AssertionError as error:  # of websockets itself, when the peer speaks first and is gone before we have asked
+        raise ConnectionError("it hung up before it was asked") from error
 
 
 def _limit_sending(peer: socket.socket, limit_s: float) -> None:

@@ -99,7 +99,8 @@ def test_one_that_crashes_again_and_again_rests_while_the_others_finish(
 
     feeder.until(resting)
     status = one.status()
-    assert status[0].failures == {"died": 2}
+    died = status[0].failures["died"]
+    assert died >= 2  # in a row: one that ended its piece just before it was killed begins the count again
     assert 0 < status[0].again_s <= 4.0
     assert one.figures()["quarantined"] == 1
     played, others = status[0].episodes, status[1].episodes
@@ -108,7 +109,7 @@ def test_one_that_crashes_again_and_again_rests_while_the_others_finish(
     assert feeder.finish() == list(range(feeder.given))
     assert whole_episodes(replay, run, "counting/300") == seeds(feeder.given)
     assert one.status()[0].state == "idle"
-    assert one.figures()["restarts"] == 2
+    assert one.figures()["restarts"] == died == len(killed)
 
 
 def test_an_environment_whose_runners_all_rest_does_not_stop_the_others(

@@ -159,7 +159,7 @@ def test_large_messages_are_refused_unread() -> None:
         object(),
         {1j},
     ],
-    ids=str,
+    ids=["objects", "complex", "records", "long double", "time", "object", "set"],
 )
 def test_what_does_not_travel(value: Any) -> None:
     with pytest.raises(TypeError, match="travel"):

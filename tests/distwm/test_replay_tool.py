@@ -359,13 +359,20 @@ def test_a_watcher_sees_the_steps_flow(run_dir: Path, serve: Any, capsys: Any) -
     assert json.loads(out)["inserted_per_s"] > 0
 
 
+def heeding_ctrl_c() -> None:
+    """Also where the tests run in the background of a shell, which ignores it for them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_status_is_live_on_a_terminal(run_dir: Path, serve: Any) -> None:
     """Page after page, until ctrl-c, which is how it ends well."""
     write_episodes(url_of(serve()))
     terminal, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "150", "LINES": "40"}
     command = [sys.executable, "-m", "distwm.replay", "status", run_dir, "--every", "0.1"]
-    watching = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    watching = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, preexec_fn=heeding_ctrl_c
+    )
     os.close(theirs)
     try:
         shown, deadline = b"", time.monotonic() + 60

@@ -49,10 +49,10 @@ def test_turns_keep_the_ratio(command: Command, tmp_path: Path) -> None:
         ("collect", 90, 0),
         ("update", 90, 35),
         ("evaluate", 90, 0),
-        ("collect", 110, 0),
-        ("update", 110, 40),
-        ("gate", 110, 0),
-        ("stage_end", 110, 0),
+        ("collect", 100, 0),
+        ("update", 100, 40),
+        ("gate", 100, 0),
+        ("stage_end", 100, 0),
     ]
     check(tmp_path)
     curve = json.loads((tmp_path / "results" / "curve.json").read_text())
