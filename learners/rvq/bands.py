@@ -20,16 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from learners.rvq import artefact
+from learners.rvq.bandbooks import fit_books
+from learners.rvq.beam import search
 from learners.rvq.chunks import Chunks, card
-from learners.rvq.kmeans import kmeans, nearest
 from learners.rvq.normalizer import Normalizer
-from learners.rvq.patterns import most_frequent, nearest_pattern
+from learners.rvq.patterns import nearest_pattern, table
 from learners.rvq.transform import TransformName, basis
 from learners.seeding import generator
 from replay.errors import BadInput
 
 KIND = "bands"
-TRIAL_ROWS, TRIAL_ITERATIONS = 4096, 6  # of the codebooks that only tell which width pays
+RUN = 32  # chunks in a row that count as an episode where nobody says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +38,14 @@ class BandsConfig:
     transform: TransformName = "klt"
     tokens: int = 32  # of the arm's part
     num_embeddings: int = 256
-    # Coefficients of a band, to choose from. Wide ones (10, 20) pay with tens of thousands of chunks; with a thousand
-    # their codebooks fit the training chunks alone, and later tokens find nothing to learn from.
-    widths: tuple[int, ...] = (1, 2, 3)
-    gripper_patterns: int = 32
+    widths: tuple[int, ...] = (1, 2, 3, 4, 6)  # coefficients of a band, to choose from; wider ones want more chunks
+    beam: int = 16  # beginnings that are followed when chunks are encoded
+    gripper_patterns: int = 1024  # of ten steps: all there are
     iterations: int = 15  # of k-means
-    held_out: float = 0.2  # share of the chunks, the last ones, that widths are chosen on
 
     def __post_init__(self) -> None:
-        least = min(self.tokens, self.num_embeddings, self.gripper_patterns)
-        if least < 1 or not self.widths or min(self.widths) < 1 or not 0 < self.held_out < 1:
-            raise BadInput(f"{self} codes nothing.", "Give sizes and widths from 1, held_out between 0 and 1.")
+        if min(self.tokens, self.num_embeddings, self.gripper_patterns, self.beam, *self.widths, len(self.widths)) < 1:
+            raise BadInput(f"{self} codes nothing.", "Give sizes and widths from 1.")
 
 
 class BandTokenizer(nn.Module):
@@ -105,11 +103,9 @@ class BandTokenizer(nn.Module):
         """(B, T, A) in environment units -> (B, 1, layers) int64."""
         count, x_BTA = self._depth(layers), self.normalise(actions)
         codes = [nearest_pattern(x_BTA[..., self.normalizer.gripper], self.patterns)] if self.has_gripper else []
-        residual = (x_BTA[..., self.normalizer.arm].flatten(1) - self.mean) @ self.basis.T
-        for book in self.codebooks[: count - len(codes)]:
-            codes.append(nearest(residual, book))
-            residual = residual - book[codes[-1]]
-        return torch.stack(codes, -1)[:, None]
+        coefficients = (x_BTA[..., self.normalizer.arm].flatten(1) - self.mean) @ self.basis.T
+        found = search(coefficients, self.codebooks[: count - len(codes)], self.config.beam)
+        return torch.cat((*(each[:, None] for each in codes), found), 1)[:, None]
 
     @torch.no_grad()
     def decode(self, codes: Tensor, layers: int | None = None) -> Tensor:
@@ -153,12 +149,24 @@ class BandTokenizer(nn.Module):
         x_NTA = self.normalise(actions)
         if self.has_gripper:
             gripper = x_NTA[..., self.normalizer.gripper]
-            self.patterns.copy_(most_frequent(gripper, self.config.gripper_patterns))
+            self.patterns.copy_(table(gripper, self.config.gripper_patterns))
         x_NC = x_NTA[..., self.normalizer.arm].flatten(1)
         self.mean.copy_(x_NC.mean(0))
         rows = basis(x_NC.double().cpu().numpy(), self.config.transform, self.chunk_size)
         self.basis.copy_(torch.from_numpy(np.ascontiguousarray(rows)))
-        self._fit_codebooks((x_NC - self.mean) @ self.basis.T, generator((seed,), actions.device))
+        half = torch.as_tensor(chunks.episode if isinstance(chunks, Chunks) else np.arange(len(actions)) // RUN) % 2
+        config, draws = self.config, generator((seed,), actions.device)
+        books = fit_books(
+            (x_NC - self.mean) @ self.basis.T,
+            half.to(actions.device),
+            config.tokens,
+            config.num_embeddings,
+            config.widths,
+            config.iterations,
+            draws,
+        )
+        for own, book in zip(self.codebooks, books, strict=True):
+            own.copy_(book)
         self.ready.fill_(True)
         return self
 
@@ -180,30 +188,6 @@ class BandTokenizer(nn.Module):
         """Raises BadInput for an artefact that is damaged, or of something else."""
         found = artefact.read(Path(directory), KIND)
         return artefact.revive(Path(directory), found, _make)
-
-    def _fit_codebooks(self, residual_NC: Tensor, draws: torch.Generator) -> None:
-        self.codebooks.zero_()
-        for book in self.codebooks:
-            band = self._band(residual_NC, draws)
-            part = residual_NC[:, band]
-            book[:, band] = kmeans(part, len(book), draws, self.config.iterations).centres
-            residual_NC = residual_NC - book[nearest(residual_NC, book)]
-
-    def _band(self, residual_NC: Tensor, draws: torch.Generator) -> Tensor:
-        """The coefficients with most energy left: as many as take most off the error of chunks not fitted to."""
-        order = residual_NC.square().mean(0).argsort(descending=True, stable=True)
-        kept = max(1, round(len(residual_NC) * (1 - self.config.held_out)))
-        known, fresh = residual_NC[:kept], residual_NC[kept:] if kept < len(residual_NC) else residual_NC
-        known = known[torch.randperm(len(known), generator=draws, device=known.device)[:TRIAL_ROWS]]
-        gains = []
-        widths = [width for width in self.config.widths if width <= len(order)] or [len(order)]
-        for width in widths:
-            band = order[:width]
-            centres = kmeans(known[:, band], self.config.num_embeddings, draws, TRIAL_ITERATIONS).centres
-            part = fresh[:TRIAL_ROWS, band]
-            left = part - centres[nearest(part, centres)]
-            gains.append(float(part.square().sum(1).mean() - left.square().sum(1).mean()))
-        return order[: widths[int(np.argmax(gains))]]
 
     def _depth(self, layers: int | None) -> int:
         if layers is None:

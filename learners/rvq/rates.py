@@ -26,7 +26,7 @@ class PeersConfig:
     dct_bits: tuple[int, ...] = (6, 8, 32)
     fast_scales: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 30.0)
     fast_vocabulary: int = VOCABULARY
-    gripper_patterns: int = 32  # of FAST with the gripper apart
+    gripper_patterns: int = 1024  # of FAST with the gripper apart
     step_layers: int = 8
     step_codes: int = 256
 

@@ -19,11 +19,14 @@ from scipy.fft import dct as scipy_dct
 
 import learners.rvq.tokenizer
 from learners.rvq import transform
+from learners.rvq.bandbooks import fit_books
 from learners.rvq.bands import BandsConfig, BandTokenizer
+from learners.rvq.beam import search
 from learners.rvq.chunks import Chunks, ChunksConfig, digest, load, of_episodes
 from learners.rvq.fitting import TrainConfig
+from learners.rvq.kmeans import nearest
 from learners.rvq.normalizer import Normalizer
-from learners.rvq.patterns import most_frequent, nearest_pattern
+from learners.rvq.patterns import nearest_pattern, table
 from learners.rvq.tokenizer import RVQTokenizer
 from replay.errors import BadInput
 
@@ -61,7 +64,7 @@ def test_the_documents_arguments_and_defaults() -> None:
     assert tokenizer.vocab_size == 256
     assert RVQTokenizer(num_embeddings=300).bits_per_chunk(1) == 90  # whole bits
     full = BandTokenizer()
-    assert [full.bits_per_chunk(tokens) for tokens in (1, 2, 21, 33)] == [5, 13, 165, 261]
+    assert [full.bits_per_chunk(tokens) for tokens in (1, 2, 20, 33)] == [10, 18, 162, 266]
     assert BandTokenizer(action_dim=6, gripper=None).bits_per_chunk(1) == 8
 
 
@@ -85,9 +88,14 @@ def test_more_layers_are_nearer(kind: str, fitted: dict[str, Any]) -> None:
     assert all(later < earlier for earlier, later in pairwise(errors))
     assert errors[-1] < 0.15
     for number in range(1, tokenizer.num_layers + 1):
-        prefix = tokenizer.encode(fresh, number)
-        assert torch.equal(prefix, codes[..., :number])
+        prefix = codes[..., :number]
         assert torch.equal(tokenizer.decode(prefix), tokenizer.decode(codes, number))
+        alone = tokenizer.encode(fresh, number)
+        if kind == "rvq":
+            assert torch.equal(alone, prefix)
+        else:  # the search of bands looks ahead, so asked for fewer it finds nearer ones
+            error = float((tokenizer.reconstruct(alone) - truth).square().mean())
+            assert error <= errors[number - 1] + 1e-6
     torch.testing.assert_close(tokenizer.normalizer.inverse(tokenizer.reconstruct(codes)), tokenizer.decode(codes))
 
 
@@ -219,22 +227,66 @@ def test_without_a_gripper_all_dimensions_are_the_arms() -> None:
 
 
 def test_a_gripper_that_is_coded_apart_is_exact(chunks: Chunks, fitted: dict[str, Any]) -> None:
-    """Every pattern of the data has a code, so one token brings all of it back, in environment units."""
+    """Every pattern of the data has a code, so one token brings all of it back, in environment units; with a code for
+    each pattern that there is, also of chunks that nobody has seen."""
     tokenizer = fitted["bands"]
     patterns = len({tuple(row) for row in chunks.actions[..., 6].tolist()})
     exact = (tokenizer.decode(tokenizer.encode(chunks.actions, 1))[..., 6].numpy() == chunks.actions[..., 6]).all(1)
     assert exact.mean() > 0.9
     assert exact.all() or patterns > 16
+    whole = BandTokenizer(config=BandsConfig(tokens=1, num_embeddings=2)).fit(chunks)
+    fluttering = np.array(chunks.actions[:50])
+    fluttering[..., 6] = np.random.default_rng(0).choice([-1.0, 1.0], (50, 10))
+    assert (whole.decode(whole.encode(fluttering, 1))[..., 6].numpy() == fluttering[..., 6]).all()
 
 
-def test_patterns_are_the_most_frequent_and_nearest_by_steps_that_differ() -> None:
+def test_patterns_are_the_most_frequent_then_the_simplest_and_nearest_by_steps_that_differ() -> None:
     on, off = torch.ones(4), -torch.ones(4)
     step = torch.tensor([-1.0, -1.0, 1.0, 1.0])
-    table = most_frequent(torch.stack([off, on, step, on, off, on]), 2)
-    assert table.tolist() == [on.tolist(), off.tolist()]
-    assert most_frequent(torch.stack([on, on]), 3).tolist() == [on.tolist()] * 3
+    seen = torch.stack([off, on, step, on, off, on])
+    rows = table(seen, 2)
+    assert rows.tolist() == [on.tolist(), off.tolist()]
     asked = torch.tensor([[1.0, 1.0, 1.0, -1.0], [-1.0, -1.0, -1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]])
-    assert nearest_pattern(asked, table).tolist() == [0, 1, 0]
+    assert nearest_pattern(asked, rows).tolist() == [0, 1, 0]
+    assert table(seen, 5)[2:].tolist() == [step.tolist(), [-1, 1, 1, 1], [1, -1, -1, -1]]
+    every = table(seen, 20)  # there are 16: all of them, then the first again
+    assert len({tuple(row) for row in every[:16].tolist()}) == 16
+    assert every[16:].tolist() == [on.tolist()] * 4
+
+
+def test_a_search_that_follows_one_beginning_takes_the_nearest_and_one_that_follows_all_the_best() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, books = torch.randn(9, 3, generator=draws), [torch.randn(5, 3, generator=draws) for _ in range(3)]
+    left, nearest_codes = x, []
+    for each in books:
+        nearest_codes.append(torch.cdist(left, each).argmin(1))
+        left = left - each[nearest_codes[-1]]
+    assert torch.equal(search(x, books, 1), torch.stack(nearest_codes, 1))
+    every = torch.cartesian_prod(*[torch.arange(5)] * 3)
+    sums = sum(each[every[:, place]] for place, each in enumerate(books))
+    assert torch.equal(search(x, books, 125), every[torch.cdist(x, sums).argmin(1)])
+
+
+def test_a_token_never_makes_a_chunk_worse() -> None:
+    """Also not one that is like none it was fitted to."""
+    books = fit_books(torch.randn(64, 6), torch.arange(64) % 2, 5, 8, (1, 2), 4, torch.Generator().manual_seed(0))
+    found, x = list(books), 50 * torch.randn(200, 6)
+    assert [int((each.abs().sum(0) > 0).sum()) <= 2 for each in found] == [True] * 5
+    for each in found:
+        left = x - each[nearest(x, each)]
+        assert (left.square().sum(1) <= x.square().sum(1) + 1e-3).all()
+        x = left
+
+
+def test_codebooks_of_few_chunks_serve_others(chunks: Chunks) -> None:
+    """Fitted to what is left of chunks they have seen, late codebooks do nothing for others."""
+    fresh = of_episodes([picking.actions(seed) for seed in range(200, 220)], 10, 5).actions
+    few = of_episodes([picking.actions(seed) for seed in range(25)], 10, 5)
+    tokenizer = BandTokenizer(config=BandsConfig(tokens=20)).fit(few)
+    truth, codes = tokenizer.normalise(fresh), tokenizer.encode(fresh)
+    errors = [float((tokenizer.reconstruct(codes, n) - truth).square().mean()) for n in (11, 16, 21)]
+    assert errors[1] < 0.7 * errors[0]
+    assert errors[2] < 0.7 * errors[1]
 
 
 @pytest.mark.parametrize("name", ["klt", "dct"])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from learners.rvq.patterns import most_frequent, nearest_pattern
+from learners.rvq.patterns import nearest_pattern, table
 from learners.rvq.peers.byte_pairs import BytePairs
 from learners.rvq.peers.coded import Coded
 from learners.rvq.transform import dct, inverse_dct
@@ -57,7 +57,7 @@ def apart(
     """A stronger peer than was published: the arm by FAST, the gripper as one of `patterns` of the training chunks."""
     arm = Fast.fit(np.delete(train_NTA, gripper, -1), scale, vocabulary).code(np.delete(test_NTA, gripper, -1))
     known, asked = (torch.from_numpy(x[..., gripper]).float() for x in (train_NTA, test_NTA))
-    table = most_frequent(known, patterns)
-    closed = table[nearest_pattern(asked, table)].numpy()
+    rows = table(known, patterns)
+    closed = rows[nearest_pattern(asked, rows)].numpy()
     found = np.insert(arm.found, gripper, closed, -1)
     return Coded(bits=arm.bits + math.ceil(math.log2(patterns)), tokens=arm.tokens + 1, found=found)
