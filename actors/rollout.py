@@ -17,6 +17,7 @@ import numpy as np
 from actors.envs.stepping import Signal, Wait, aside, take_turns
 from actors.hosting.errors import HostedEnvError
 from actors.lane import Episode, Lane, Outcome, Plan, Record
+from actors.seen import Seen
 from learners.agent import Agent, Mode, Observation
 from replay.errors import TrainingFailed
 
@@ -236,12 +237,7 @@ class Group:
 
     def _observe(self) -> Observation:
         """What the rows show."""
-        records = [lane.record for lane in self._rows]  # np.array of them is quicker than np.stack
-        return Observation(
-            fields={name: np.array([record[name] for record in records]) for name in self._fields},
-            previous_action=np.array([record["action"] for record in records]),
-            is_first=np.array([lane.is_first for lane in self._rows]),
-        )
+        return Seen([lane.record for lane in self._rows], self._fields)
 
     def _failed(self, lane: Lane, error: HostedEnvError) -> None:
         """Has the environment made again, or raises the error."""
