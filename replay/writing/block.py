@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
-_KIND = attrgetter("dtype", "shape")
 Layout = Sequence[tuple[str, np.dtype, tuple[int, ...]]]  # name, dtype and shape of each field
+
+_dtype = attrgetter("dtype")
 
 
 def block(layout: Layout, steps: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
@@ -16,12 +17,19 @@ def block(layout: Layout, steps: Sequence[Mapping[str, np.ndarray]]) -> dict[str
     None, also for no steps, proves nothing."""
     if set(map(len, steps)) != {len(layout)}:
         return None
-    found = {}
-    for name, dtype, shape in layout:
-        arrays = [step.get(name) for step in steps]
-        if set(map(type, arrays)) != {np.ndarray} or set(map(_KIND, arrays)) != {(dtype, shape)}:
-            return None
-        found[name] = np.array(arrays)
-        if dtype.kind == "f" and not np.isfinite(found[name]).all():
-            return None
-    return found
+    try:
+        columns = zip(*map(itemgetter(*(name for name, _, _ in layout)), steps), strict=True)
+        found = [_column(arrays, dtype, shape) for (_, dtype, shape), arrays in zip(layout, columns, strict=True)]
+    except (KeyError, AttributeError, ValueError):
+        return None
+    return {name: array for (name, _, _), array in zip(layout, found, strict=True)}
+
+
+def _column(arrays: Sequence[np.ndarray], dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Raises AttributeError for what is no array, ValueError for other dtypes or shapes and for what is not finite."""
+    column = np.array(arrays)  # of different shapes: ValueError
+    if set(map(_dtype, arrays)) != {dtype} or column.shape[1:] != shape:
+        raise ValueError
+    if dtype.kind == "f" and not np.isfinite(column).all():
+        raise ValueError
+    return column
