@@ -5,13 +5,17 @@ Each row of a batch draws from a generator of its own, so one environment's nois
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
 from actors.experts import Expert
 from learners.agent import Mode, Observation
+
+AHEAD = 64  # random actions that are drawn at a time
+Drawn = list[Iterator[np.ndarray]]  # by row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +39,8 @@ class Rows:
 
     @staticmethod
     def start(batch_size: int, action_dim: int, seed: int) -> Rows:
-        rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(batch_size)]
         shape = (batch_size, action_dim)
-        return Rows(rngs, np.zeros(batch_size), np.zeros(shape, bool), np.zeros(shape))
+        return Rows(generators(batch_size, seed), np.zeros(batch_size), np.zeros(shape, bool), np.zeros(shape))
 
     def rows(self, begin: int, end: int) -> Rows:
         arrays = (array[begin:end].copy() for array in (self.epsilon, self.disturbed, self.action))
@@ -61,15 +64,31 @@ class Rowwise:
         return [carry.rows(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
-class Random(Rowwise):
+class Random:
     """Uniform actions, independent from decision to decision."""
 
     def __init__(self, action_dim: int, levels: tuple[float, ...] = ()) -> None:
         self.action_dim, self.levels = action_dim, levels
 
-    def act(self, observation: Observation, carry: Rows, mode: Mode = "sample") -> tuple[np.ndarray, Rows]:
-        carry.action = np.array([uniform(rng, self.action_dim, self.levels) for rng in carry.rngs])
-        return carry.action.astype(np.float32), carry
+    def start(self, batch_size: int, seed: int) -> Drawn:
+        return [self._actions(rng) for rng in generators(batch_size, seed)]
+
+    def act(self, observation: Observation, carry: Drawn, mode: Mode = "sample") -> tuple[np.ndarray, Drawn]:
+        actions = [next(row) for row in carry]
+        return actions[0] if len(actions) == 1 else np.concatenate(actions), carry
+
+    def join(self, carries: Sequence[Drawn]) -> Drawn:
+        return [*chain.from_iterable(carries)]
+
+    def split(self, carry: Drawn, sizes: Sequence[int]) -> list[Drawn]:
+        rows = iter(carry)
+        return [[*islice(rows, size)] for size in sizes]
+
+    def _actions(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """(1, A) each. Many are drawn at a time, which costs what one does, and are the same as one by one."""
+        while True:
+            drawn = uniform(rng, (AHEAD, self.action_dim), self.levels).astype(np.float32)
+            yield from drawn[:, None]
 
 
 class OrnsteinUhlenbeck(Rowwise):
@@ -112,9 +131,13 @@ class Behaviour(Rowwise):
                 carry.action[row] = uniform(rng, self.action_dim, self.config.levels)
 
 
-def uniform(rng: np.random.Generator, action_dim: int, levels: tuple[float, ...]) -> np.ndarray:
-    """(A,) uniform in [-1, 1], or over `levels`, each coordinate by itself."""
-    return rng.choice(levels, action_dim) if levels else rng.uniform(-1.0, 1.0, action_dim)
+def generators(count: int, seed: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(count)]
+
+
+def uniform(rng: np.random.Generator, shape: int | tuple[int, ...], levels: tuple[float, ...]) -> np.ndarray:
+    """Of this shape, uniform in [-1, 1], or over `levels`, each number by itself."""
+    return rng.choice(levels, shape) if levels else rng.uniform(-1.0, 1.0, shape)
 
 
 def snap(action: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:

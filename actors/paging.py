@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from actors.lane import Record
 
-PAGE = 16  # records
+PAGE = 64  # records at most
 
 
 class Pages:
@@ -17,9 +17,9 @@ class Pages:
     Of an episode that ends without a last record the rest comes when the environment's next one begins.
     """
 
-    def __init__(self, take: Callable[[int, Sequence[Record]], None]) -> None:
-        """`take` gets (number of the environment, records in order), and may not keep the list."""
-        self._take = take
+    def __init__(self, take: Callable[[int, Sequence[Record]], None], size: int = PAGE) -> None:
+        """`take` gets (number of the environment, up to `size` records in order), and may not keep the list."""
+        self._take, self._size = take, size
         self._pages: defaultdict[int, list[Record]] = defaultdict(list)
 
     def __call__(self, number: int, record: Record) -> None:
@@ -27,7 +27,7 @@ class Pages:
         if page and record["is_first"]:
             self._turn(number, page)
         page.append(record)
-        if len(page) == PAGE or record["is_last"]:
+        if len(page) == self._size or record["is_last"]:
             self._turn(number, page)
 
     def _turn(self, number: int, page: list[Record]) -> None:

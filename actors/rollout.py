@@ -17,7 +17,8 @@ import numpy as np
 from actors.envs.stepping import Signal, Wait, aside, take_turns
 from actors.hosting.errors import HostedEnvError
 from actors.lane import Episode, Lane, Outcome, Plan, Record
-from learners.agent import Agent, Mode, Observation
+from actors.seen import Seen
+from learners.agent import Agent, Mode, Observation, Planner
 from replay.errors import TrainingFailed
 
 _log = logging.getLogger(__name__)
@@ -55,12 +56,14 @@ class Player:
         """`act` of an agent that thinks elsewhere, as a future; None: it thinks while it is asked."""
         return getattr(self.agent, "begin_act", None)
 
-    def plans(self, carry: Any) -> Iterable[Plan | None]:
-        """The chunk of actions behind each row's last decision; endless None if the agent decides on one at a time."""
-        tell = getattr(self.agent, "plans", None)
-        if tell is None or not self.plan_steps:
-            return repeat(None)
-        told = tell(carry)
+    @property
+    def tells(self) -> bool:
+        """Whether its plans are to be recorded."""
+        return self.plan_steps > 0 and hasattr(self.agent, "plans")
+
+    def plans(self, carry: Any) -> Iterable[Plan]:
+        """The chunk of actions behind each row's last decision."""
+        told = cast(Planner, self.agent).plans(carry)
         return zip(np.array(told.actions, np.float32), map(np.asarray, np.array(told.steps, np.int32)), strict=True)
 
     def start(self, episode: Episode) -> Any:
@@ -133,6 +136,7 @@ class Group:
     ) -> None:
         self._envs, self._waiting, self._player, self._sink = envs, waiting, player, sink
         self._repair, self._tally = repair, tally
+        self._begin, self._tells = player.begin, player.tells
         self._lanes = [Lane(number, envs[number], player.plan_steps) for number in numbers]
         self._fields = list(cast(gymnasium.spaces.Dict, envs[numbers[0]].observation_space)) if numbers else []
         self._making: dict[Lane, Signal[gymnasium.Env]] = {}
@@ -152,8 +156,8 @@ class Group:
             if self._changed:
                 self._gather()
             if self._rows:
-                actions = yield from self._decide()
-                plans = self._player.plans(self._carry)
+                actions = self._think() if self._begin is None else (yield from self._have_thought(self._begin))
+                plans = self._player.plans(self._carry) if self._tells else repeat(None)
                 for lane, action, plan in zip(self._rows, actions, plans, strict=False):
                     self._ask(lane, lane.step, action, plan)
             elif self._making:
@@ -221,27 +225,21 @@ class Group:
         self._rows, self._carry = acting, agent.join(parts) if len(parts) > 1 else next(iter(parts), None)
         self._changed = False
 
-    def _decide(self) -> Generator[Sequence[Wait], None, np.ndarray]:
+    def _think(self) -> np.ndarray:
         """Actions (B, A) of the rows."""
-        player = self._player
-        if player.begin is None:
-            actions, self._carry = player.agent.act(self._observe(), self._carry, player.mode)
-        else:
-            signal = Signal(player.begin(self._observe(), self._carry, player.mode))
-            yield [signal]
-            actions, self._carry = signal.result()
-        if not math.isfinite(np.vdot(actions, actions)):
-            raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
-        return np.array(actions)  # the agent may use its memory again; records keep theirs
+        actions, self._carry = self._player.agent.act(self._observe(), self._carry, self._player.mode)
+        return _checked(actions)
+
+    def _have_thought(self, begin: Callable[..., Any]) -> Generator[Sequence[Wait], None, np.ndarray]:
+        """The same elsewhere."""
+        signal = Signal(begin(self._observe(), self._carry, self._player.mode))
+        yield [signal]
+        actions, self._carry = signal.result()
+        return _checked(actions)
 
     def _observe(self) -> Observation:
         """What the rows show."""
-        records = [lane.record for lane in self._rows]  # np.array of them is quicker than np.stack
-        return Observation(
-            fields={name: np.array([record[name] for record in records]) for name in self._fields},
-            previous_action=np.array([record["action"] for record in records]),
-            is_first=np.array([lane.is_first for lane in self._rows]),
-        )
+        return Seen([lane.record for lane in self._rows], self._fields)
 
     def _failed(self, lane: Lane, error: HostedEnvError) -> None:
         """Has the environment made again, or raises the error."""
@@ -264,3 +262,10 @@ class Group:
         self._envs[lane.number] = env
         lane.take(env)
         self._ask(lane, lane.begin, lane.episode)
+
+
+def _checked(actions: np.ndarray) -> np.ndarray:
+    """A copy: the agent may use its memory again, and records keep theirs."""
+    if not math.isfinite(np.vdot(actions, actions)):
+        raise TrainingFailed("The policy gave an action that is no number.", "Go back to an earlier checkpoint.")
+    return np.array(actions)

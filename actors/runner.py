@@ -22,7 +22,7 @@ from actors.envs.registry import EnvConfig, EnvInfo, describe, make
 from actors.hosting.errors import HostedEnvError
 from actors.inference import Inference, Lent
 from actors.lane import Outcome, Record
-from actors.paging import Pages
+from actors.paging import PAGE, Pages
 from actors.policies import SCRIPTED, PolicySpec, build
 from actors.results import CollectStats, EpisodeResult
 from actors.rollout import Repair, Sink, Tally, rollout
@@ -149,7 +149,8 @@ class EnvRunner:
             writers[number].add_all(records, source=policy.name, policy_version=version)
             self.storing = False
 
-        outcomes = self._play(self.env, policy, episodes, seeds, Pages(store), writers)
+        pages = Pages(store, self._page)
+        outcomes = self._play(self.env, policy, episodes, seeds, pages, writers)
         return CollectStats(
             steps=sum(writer.acknowledged for writer in writers) - before,
             episodes=len(outcomes),
@@ -263,6 +264,12 @@ class EnvRunner:
 
     def _make(self, config: EnvConfig, number: int) -> gymnasium.Env:
         return make(config, episode_seed(self.seed, number))
+
+    @property
+    def _page(self) -> int:
+        """Records that go to a writer together: never more than a chunk, or its acknowledgement would wait."""
+        assert self._replay is not None
+        return min(PAGE, self._replay.chunk_steps)
 
     def _take_writers(self, policy: PolicySpec, episodes: Sequence[int]) -> list[ReplayWriter]:
         """One for each environment."""

@@ -17,6 +17,7 @@ import math
 import struct
 import threading
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import lz4.block
@@ -121,7 +122,7 @@ def _header(chunk: Chunk, codec: Codec, raw_bytes: int) -> dict[str, Any]:
         "codec": codec,
         "steps": chunk.steps,
         "raw_bytes": raw_bytes,
-        "fields": [[name, array.dtype.name, list(array.shape)] for name, array in chunk.arrays.items()],
+        "fields": [[name, _name(array.dtype), list(array.shape)] for name, array in chunk.arrays.items()],
     }
 
 
@@ -153,9 +154,20 @@ def _gathered(chunk: Chunk) -> memoryview:
 
 
 def _little_endian(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.name not in DTYPES:
+    if _name(array.dtype) not in DTYPES:
         raise BadInput(f"Field {name!r} has dtype {array.dtype}.", f"Use one of {sorted(DTYPES)}.")
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(array, _little(array.dtype))
+
+
+@lru_cache(maxsize=64)
+def _name(dtype: np.dtype) -> str:
+    """What numpy composes anew whenever it is asked."""
+    return dtype.name
+
+
+@lru_cache(maxsize=64)
+def _little(dtype: np.dtype) -> np.dtype:
+    return dtype.newbyteorder("<")
 
 
 def _compress(raw: memoryview, codec: Codec) -> bytes | memoryview:

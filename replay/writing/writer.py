@@ -122,20 +122,28 @@ class ReplayWriter:
             done += taken or 1
 
     def _add_block(self, steps: Sequence[Mapping[str, np.ndarray]], actor: tuple[str, int]) -> int:
-        """How many of the first steps were taken: those amid an episode that do not fill the chunk. 0 if there is none,
-        or if something may be wrong with one of them; `add` says what."""
-        if not self._open or not self._filled or actor != self._actor:
+        """How many of the first steps were taken: those amid an episode, up to the end of the chunk. 0: there is none,
+        or something may be wrong with one of them; `add` says what."""
+        if not self._open or actor != self._actor:
             return 0
-        arrays = block(self._layout, steps[: self._config.chunk_steps - 1 - self._filled])
+        arrays = block(self._layout, steps[: self._config.chunk_steps - self._filled])
         if arrays is None:
             return 0
         flags = np.any([arrays[name] for name in FLAGS], axis=0)
         count = int(flags.argmax()) if flags.any() else len(flags)
+        if count:
+            self._sending(lambda: self._outbox.await_room())
+            self._fill(arrays, count)
+        return count
+
+    def _fill(self, arrays: Mapping[str, np.ndarray], count: int) -> None:
+        """Takes so many records amid an episode."""
         end = self._filled + count
         for name, rows in self._rows.items():
             rows[self._filled : end] = arrays[name][:count]
         self._filled, self._step = end, self._step + count
-        return count
+        if end == self._config.chunk_steps:
+            self._seal()
 
     def flush(self) -> None:
         """Commits what is there, even a part of a chunk, and waits until all is acknowledged. Raises TryAgain if Redis

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.behaviour import Behaviour, BehaviourConfig, OrnsteinUhlenbeck, Random, snap
+from actors.behaviour import AHEAD, Behaviour, BehaviourConfig, OrnsteinUhlenbeck, Random, snap, uniform
 from actors.envs.registry import EnvConfig, episode_spec, make
 from actors.experts import expert
 from actors.policies import PolicySpec, build
@@ -142,3 +142,12 @@ def test_rows_act_in_any_company_as_they_would_alone(agent: Random | OrnsteinUhl
             mine = Observation(fields=fields, previous_action=before, is_first=first[rows])
             expected, alone[n] = agent.act(mine, alone[n])
             np.testing.assert_array_equal(found[rows], expected)
+
+
+@pytest.mark.parametrize("levels", [(), (-1.0, 1.0), (-1.0, 0.0, 1.0)])
+@pytest.mark.parametrize("width", [1, 3])
+def test_random_actions_drawn_ahead_are_those_drawn_one_by_one(levels: tuple[float, ...], width: int) -> None:
+    """So an episode is the one that its seed always gave."""
+    rngs = [np.random.default_rng(seed) for seed in np.random.SeedSequence(5).spawn(2)]
+    expected = [[uniform(rng, width, levels).astype(np.float32) for rng in rngs] for _ in range(3 * AHEAD + 1)]
+    np.testing.assert_array_equal(act(Random(width, levels), 3 * AHEAD + 1, batch=2, seed=5), expected)
