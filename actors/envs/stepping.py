@@ -82,7 +82,8 @@ class Signal(Generic[T]):
         waiting = [self]  # it lives until the other thread has written to it; then the future holds it no more
 
         def ring(_: Future[T]) -> None:
-            os.eventfd_write(waiting.pop().fileno(), 1)
+            signal = waiting.pop()
+            os.eventfd_write(signal.fileno(), 1)  # `signal` keeps it open until then
 
         future.add_done_callback(ring)
 
