@@ -61,7 +61,7 @@ def by_layers(arrays: Arrays) -> Figure:
 
 def by_bits(arrays: Arrays) -> Figure:
     """Both scales logarithmic; each method a line through its points."""
-    figure = blank(9.6, 4.2)
+    figure = blank(9.6, 4.8)
     ax = figure.subplots()
     for method, label, colour, style in METHODS:
         if f"{method}_bits" not in arrays:
@@ -73,7 +73,7 @@ def by_bits(arrays: Arrays) -> Figure:
     ax.set_yscale("log")
     ax.set_xlabel("bits of a chunk")
     ax.set_ylabel("mean squared error, normalised")
-    ax.legend(ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     quiet(ax)
     return figure
 

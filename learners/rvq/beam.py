@@ -15,7 +15,7 @@ from torch import Tensor
 from learners.rvq.kmeans import half_squares
 
 
-def search(x_NC: Tensor, books_LKC: Sequence[Tensor], width: int) -> Tensor:
+def search(x_NC: Tensor, books_LKC: Tensor | Sequence[Tensor], width: int) -> Tensor:
     """(N, L) int64: codes whose sum is near x. `width` 1 takes the nearest code of each book, one after another."""
     left_NWC = x_NC[:, None]
     codes_NWL = torch.zeros(len(x_NC), 1, 0, dtype=torch.int64, device=x_NC.device)
