@@ -2,7 +2,7 @@
 
     python tests/bench/bench_tokenizers.py               scripted chunks, of 50 training episodes and 20 to test
     python tests/bench/bench_tokenizers.py --train-episodes 200 --seeds 0
-    python tests/bench/bench_tokenizers.py DATA          recorded data of ours: its training and held-out episodes
+    python tests/bench/bench_tokenizers.py DATA...       recorded data of ours: their training and held-out episodes
 
 What is asked: errors of the document's configuration at 2 layers at most 0.010 and at 8 at most 0.0010, falling with
 every layer, at least 0.9 of the codes of layers 1 to 4 in use, trained within 120 s of one core; the bands at most 0.6
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from timing import table
 
@@ -43,13 +44,30 @@ def scripted(train: int, stride: int, test_stride: int) -> tuple[Chunks, Chunks]
     return of_episodes(known, SIZE, stride, "scripted"), of_episodes(fresh, SIZE, test_stride, "scripted")
 
 
-def recorded(path: Path, stride: int) -> tuple[Chunks, Chunks]:
-    source = DatasetSource(path, ReplayConfig(arena_bytes=0))
-    try:
-        config = ChunksConfig(train_stride=stride)
-        return load(source, "train", SIZE, config), load(source, "valid", SIZE, config)
-    finally:
-        source.close()
+def recorded(paths: Sequence[Path], stride: int, valid_share: float) -> tuple[Chunks, Chunks]:
+    parts = []
+    for path in paths:
+        source = DatasetSource(path, ReplayConfig(arena_bytes=0, valid_share=valid_share))
+        try:
+            config = ChunksConfig(train_stride=stride)
+            parts.append((load(source, "train", SIZE, config), load(source, "valid", SIZE, config)))
+        finally:
+            source.close()
+    train, test = (joined(some) for some in zip(*parts, strict=True))
+    return train, test
+
+
+def joined(parts: Sequence[Chunks]) -> Chunks:
+    """Of several recordings, whose episodes are numbered one after the other."""
+    before = [sum(len(part.taken) for part in parts[:place]) for place in range(len(parts))]
+    return Chunks(
+        actions=np.concatenate([part.actions for part in parts]),
+        episode=np.concatenate([part.episode + first for part, first in zip(parts, before, strict=True)]),
+        start=np.concatenate([part.start for part in parts]),
+        taken=tuple(taken for part in parts for taken in part.taken),
+        predicted=all(part.predicted for part in parts),
+        sources=tuple(source for part in parts for source in part.sources),
+    )
 
 
 def fitted(train: Chunks, updates: int, seed: int) -> tuple[RVQTokenizer, float]:
@@ -111,15 +129,20 @@ def ratios(curves: Curves, config: AnalyseConfig) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", help="recorded data of ours; scripted chunks if not given")
+    parser.add_argument("data", type=Path, nargs="*", help="recorded data of ours; scripted chunks if not given")
     parser.add_argument("--train-episodes", type=int, default=50, help="of scripted data")
+    parser.add_argument("--valid-share", type=float, default=0.2857, help="of recorded episodes, held out")
     parser.add_argument("--stride", type=int, default=3, help="actions between two training windows")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=1500)
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed()
-    train, test = recorded(given.data, given.stride) if given.data else scripted(given.train_episodes, given.stride, 3)
+    train, test = (
+        recorded(given.data, given.stride, given.valid_share)
+        if given.data
+        else scripted(given.train_episodes, given.stride, 3)
+    )
     print(f"trained on {card(train, given.stride)}\ntested on {card(test, 3)}")
     tokenizer, _ = document(train, test, given.updates, given.seeds)
     begun = time.process_time()
