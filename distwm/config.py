@@ -25,6 +25,7 @@ from replay.shards.address import public
 
 # What a command line may call a setting: its key, and its value written out.
 SHORT: Mapping[str, tuple[str, str]] = {
+    "env": ("env.task", "{}"),
     "stages": ("only", "{}"),
     "data": ("replay.mixture", "{}=1.0"),  # recorded data alone
 }
@@ -65,7 +66,7 @@ class RunConfig:
     run_dir: str = ""  # empty = runs/<recipe>-<task>-seed<seed>
     rounds: int = 1  # how often the plan is gone through; later rounds collect with the improved policy
     gates: Literal["extend", "strict", "off"] = "extend"  # a gate that is not passed: extend, then go on | then stop
-    checkpoint_every_s: float = 60.0  # also after each stage and on a signal
+    checkpoint_every_s: float = 60.0  # also after each stage, after episodes of an online one, and on a signal
     keep_checkpoints: int = 2
     env: EnvConfig = field(default_factory=EnvConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)

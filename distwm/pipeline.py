@@ -92,7 +92,11 @@ class Pipeline(tune.Trainable):
         status = self._status(stage) | {"records": [{"wall_s": wall_s, **labels, **record} for record in records]}
         if finished:
             self.ledger.next_stage()
-        if finished or time.monotonic() - self._saved_s >= self.settings.checkpoint_every_s:
+        if (
+            finished
+            or _has_acted(stage, records)
+            or time.monotonic() - self._saved_s >= self.settings.checkpoint_every_s
+        ):
             self._save()
         return status | {"done": self.ledger.stage == len(self.plan)}
 
@@ -119,3 +123,9 @@ class Pipeline(tune.Trainable):
     def _save(self) -> None:
         self.checkpoints.save(self.ledger.slices, lambda path: self.save_checkpoint(str(path)))
         self._saved_slices, self._saved_s = self.ledger.slices, time.monotonic()
+
+
+def _has_acted(stage: PlannedStage, records: list[dict[str, Any]]) -> bool:
+    """Whether an online stage has stored episodes. A checkpoint that did not know them would have them played again,
+    with the noise that they had, beside those that are stored."""
+    return stage.config.kind == "online" and any(record["kind"] == "collect" for record in records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -173,17 +174,19 @@ class Fleet:
         member: int,
         keep_frames: int = 0,
     ) -> list[Work]:
-        """At most one episode an environment, and as many pieces for each runner, so that all are busy to the end."""
+        """At most one episode an environment, and as many pieces for each runner, so that all are busy to the end. The
+        pieces of a collection explore as if one were played after the other."""
         self._check_member(member)
         runners = self.size(member)
         rounds = -(-len(numbers) // (self._size * runners))
         count = min(len(numbers), rounds * runners)
         parts = [part.tolist() for part in np.array_split(np.asarray(numbers), count)] if count else []
         before = itertools.accumulate((len(part) for part in parts), initial=0)
+        explores = task == "collect"
         return [
             Work(
                 task=task,
-                policy=policy,
+                policy=replace(policy, explored=policy.explored + begun) if explores else policy,
                 numbers=tuple(part),
                 weights=weights,
                 member=member,

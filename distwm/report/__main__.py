@@ -17,10 +17,10 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m distwm.report", description=__doc__)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="several: also a study over them")
     parser.add_argument("--out", type=Path, help="folder of the study's report; default: report/ beside the runs")
-    parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="DIR", help="drawn in the study")
+    parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="DIR", help="drawn beside")
     given = parser.parse_args(words)
     try:
-        paths = [write_report(run_dir) for run_dir in given.run_dirs]
+        paths = [write_report(run_dir, given.baseline) for run_dir in given.run_dirs]
         if len(paths) > 1:
             paths.append(write_study(given.run_dirs, given.out, given.baseline))
     except DistwmError as error:

@@ -17,7 +17,7 @@ from distwm.report.labels import label_of
 from distwm.statistics import Interval, t_interval
 from replay.errors import BadInput
 
-FEW = 5  # seeds below which each is drawn: intervals over two or three are wider than any picture
+FEW = 5  # seeds below which each is drawn as well: an interval over three says little, one over two nothing
 LAST = 3  # evaluations at the end of which the best one counts
 
 
@@ -80,7 +80,7 @@ def best_of_last(rows: Iterable[Record], player: Player) -> float | None:
 
 
 def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] = ()) -> Figure | None:
-    """Means by environment steps, with 95% intervals, or every seed where they are few.
+    """Means by environment steps, with 95% intervals, and every seed where they are few.
 
     `flat`: policies that do not learn, and what they earn.
     """
@@ -95,6 +95,7 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
         ax.plot(line.env_steps, [r.mean for r in line.returns], style, color=colour, marker="o", ms=3, label=line.label)
         if 1 < line.seeds < FEW:
             ax.plot(line.env_steps, line.means.T, color=colour, linewidth=1, alpha=0.4)
+        if line.seeds == 2:
             continue
         low, high = (np.array([getattr(r, end) for r in line.returns]) for end in ("low", "high"))
         known = np.isfinite(low)

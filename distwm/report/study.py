@@ -92,7 +92,7 @@ def _learning_curves(runs: list[RunFindings], folder: Path, baselines: list[list
         best = [value for seed in seeds if (value := curves.best_of_last(seed, line.player)) is not None]
         shown = (", ".join(map(number, best)), number(float(np.median(best))))
         rows.append((Cell(line.label), *map(Cell, shown), Cell(*mean_and_ends(t_interval(best)))))
-    few = f"fewer than {curves.FEW} seeds are drawn each, faintly"
+    few = f"fewer than {curves.FEW} seeds are drawn each as well, faintly"
     text = f"Evaluations on the way: means with 95% t intervals over training seeds; {few}."
     headers = ("policy", f"best of the last {curves.LAST} evaluations, by seed", "median", "mean [t interval]")
     figure = curves.learning_curve([line for line, _ in named], curves.flat_of(runs))

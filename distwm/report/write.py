@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,16 +26,20 @@ DREAM_FPS = 5
 Draw = Callable[[str, Figure | None], str]
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, baselines: Sequence[Path] = ()) -> Path:
     """Reads what the run has left and writes report/index.html and report/*.png; returns the path of the page.
 
-    Raises BadInput if `run_dir` is not a run's.
+    `baselines` are directories that `python -m distwm.baselines` has written; their learning curves are drawn beside.
+    Raises BadInput if `run_dir` is not a run's, or a baseline none.
     """
-    run = read_run(run_dir)
+    run, peers = (
+        read_run(run_dir),
+        [line for path in baselines for line in curves.lines_over(curves.read_baseline(path))],
+    )
     folder = run_dir / "report"
     folder.mkdir(exist_ok=True)
     with style():
-        text = _page(run, lambda name, figure: draw(folder, name, figure))
+        text = _page(run, peers, lambda name, figure: draw(folder, name, figure))
     write_atomically(folder / "index.html", text)
     return folder / "index.html"
 
@@ -50,13 +54,13 @@ def draw(folder: Path, name: str, figure: Figure | None) -> str:
     return page.picture(svg, name.replace("_", " "))
 
 
-def _page(run: RunFindings, draw: Draw) -> str:
+def _page(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
     rows = returns_table(run.played, run.contest.reference)
     body = [
         page.tiles(_tiles(run, rows)),
         page.pair(dream_card(run), _returns(run, rows, draw)),
         _success(run, draw),
-        _learning_curve(run, draw),
+        _learning_curve(run, peers, draw),
         _table_of_returns(run, rows),
         _comparisons(run),
         _world_model(run, draw),
@@ -130,9 +134,11 @@ def _success(run: RunFindings, draw: Draw) -> str:
     return page.card("Success", text, *pieces)
 
 
-def _learning_curve(run: RunFindings, draw: Draw) -> str:
+def _learning_curve(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
     text = "Evaluations on the way, each from the same start states; 95% intervals over their episodes."
-    lines = curves.lines_over([run.evaluations])
+    if peers:
+        text = f"{text} Of a baseline with several seeds: over seeds."
+    lines = [*curves.lines_over([run.evaluations]), *peers]
     return page.card(
         "Learning curve", text, draw("learning_curve", curves.learning_curve(lines, curves.flat_of([run])))
     )

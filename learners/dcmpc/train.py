@@ -25,7 +25,7 @@ from replay.source import Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """The last three keys bring back defects of the released code, to match its curves."""
+    """Keys that say so bring back defects of the released code, to match its curves."""
 
     batch_size: int = 512
     horizon: int = 5  # transitions that the world model is unrolled for

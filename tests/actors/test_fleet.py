@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fleet_kit import RANDOM, SEED, Feeder, MakeFleet, collecting, env_of, fleets, results, seeds, until, whole_episodes
@@ -52,6 +53,16 @@ def test_delivers_every_episode_once_and_in_order(fleet: MakeFleet, replay: Repl
     assert (figures["steps"], figures["episodes"]) == (sum(runner.steps for runner in status), 18)
     assert (figures["runners"], figures["up"], figures["restarts"], figures["lag_max"]) == (2, 2, 0, 0)
     assert one.failures == 0
+
+
+def test_runners_explore_as_one_that_plays_alone(fleet: MakeFleet) -> None:
+    """The noise of an episode depends on how many came before it, whoever plays; that of an evaluation does not."""
+    one = fleet("counting/5-12", width=1)
+    explored = {
+        task: [work.policy.explored for work in one._pieces(task, replace(RANDOM, explored=6), range(4), None, 0)]
+        for task in ("collect", "evaluate")
+    }
+    assert explored == {"collect": [6, 7, 8, 9], "evaluate": [6] * 4}
 
 
 def test_two_environments_in_one_fleet(fleet: MakeFleet, replay: ReplayConfig, run: str) -> None:

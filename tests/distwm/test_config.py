@@ -126,3 +126,10 @@ def test_wrong_values_of_whole_parts(config: RunConfig) -> None:
     }.items():
         with pytest.raises(BadInput):
             apply(config, {key: value})
+
+
+def test_short_names_stand_for_their_keys() -> None:
+    words = ["env=dmc/cartpole_balance", "stages=learn", "data=DIR"]
+    assert parse_overrides(words) == {"env.task": "dmc/cartpole_balance", "only": "learn", "replay.mixture": "DIR=1.0"}
+    with pytest.raises(BadInput, match=r"env\.task is given twice"):
+        parse_overrides(["env=a", "env.task=b"])
