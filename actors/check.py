@@ -16,7 +16,9 @@ from gymnasium import spaces
 from actors.contract import CLAUSES, Bench, CheckConfig
 from actors.envs.flat_action import native_action_space
 from actors.envs.registry import EnvConfig
-from replay.errors import DistwmError, Missing
+from actors.hosting.errors import HostedEnvError
+from actors.hosting.hosted import HostedEnv
+from replay.errors import BadInput, DistwmError, Missing
 
 SPANS = 10  # of a measurement
 
@@ -48,6 +50,8 @@ def check(config: EnvConfig, settings: CheckConfig | None = None) -> Report:
     try:
         report = replace(report, problems=tuple(_problems(bench)))
         return report if report.problems else _measured(_described(report, bench), bench)
+    except HostedEnvError as error:
+        return replace(report, problems=(f"it broke: {error}",))
     except Missing as error:
         return replace(report, missing=str(error))
     finally:
@@ -63,6 +67,9 @@ def _problems(bench: Bench) -> Iterator[str]:
                 if problem not in found:
                     yield problem
                 found[problem] = None
+        except HostedEnvError as error:
+            yield f"it broke when tried whether it {clause.__name__.replace('_', ' ')}: {error}"
+            return
         except DistwmError:
             raise
         except Exception as error:  # noqa: BLE001 (simulators fail in every way there is)
@@ -100,7 +107,7 @@ def _measured(report: Report, bench: Bench) -> Report:
 def _rate(bench: Bench, env: gymnasium.Env) -> tuple[float, float]:
     """Decisions a second of random actions in the fastest of ten spans, which says most of the environment and least of
     what else runs on the machine; and the seconds of the fastest reset."""
-    clock = time.process_time if bench.settings.clock == "cpu" else time.perf_counter
+    clock = _clock(bench, env)
     actions = itertools.cycle([action.astype(np.float32) for action in bench.actions(64)])
     rates: list[float] = []
     resets: list[float] = []
@@ -114,6 +121,14 @@ def _rate(bench: Bench, env: gymnasium.Env) -> tuple[float, float]:
             over, steps, stepping = terminated or truncated, steps + 1, stepping + seconds
         rates.append(steps / stepping)
     return max(rates), min(resets)
+
+
+def _clock(bench: Bench, env: gymnasium.Env) -> Callable[[], float]:
+    if bench.settings.clock == "wall":
+        return time.perf_counter
+    if isinstance(env.unwrapped, HostedEnv):
+        raise BadInput(f"{bench.config.task} steps in another process than this one.", "Measure it with --clock wall.")
+    return time.process_time
 
 
 def _timed(clock: Callable[[], float], call: Callable[[], Any]) -> tuple[Any, float]:

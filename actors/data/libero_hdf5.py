@@ -63,10 +63,11 @@ class LiberoReader:
         self._demos: dict[str, tuple[Path, str]] = {}
         self._wrong: list[Unreadable] = []
         self._columns: dict[str, _Column] | None = None
+        self._why = ""  # the first demonstration says nothing of its fields
         for file in files:
             self._look(file, rename, options.image_size)
         if self._columns is None:
-            why = f": {self._wrong[0].reason}" if self._wrong else ""
+            why = f": {found}" if (found := self._wrong[0].reason if self._wrong else self._why) else ""
             raise BadInput(f"{path} holds no demonstrations{why}.", "Give .hdf5 files with data/demo_0/actions.")
         self.episodes = len(self._demos) + len(self._wrong)
         fields = {name: (c.shape, c.dtype) for name, c in self._columns.items()}
@@ -96,19 +97,26 @@ class LiberoReader:
         return found
 
     def _look(self, file: Path, rename: Mapping[str, str], size: int | None) -> None:
-        """Notes the demonstrations of a file; the first one says what fields there are."""
+        """Notes the demonstrations of a file; the first one that can be read says what fields there are."""
         short = file.relative_to(self._root).with_suffix("").as_posix()
         try:
             with self._h5py.File(file, "r") as opened:
                 for demo in sorted(opened["data"], key=_number):
-                    if self._columns is None:
-                        group = opened["data"][demo]
-                        self._columns = _columns(group["obs"], rename, size)
-                        self._width = int(group["actions"].shape[1])
                     self._demos[f"{short}/{demo}"] = file, demo
+                    if self._columns is None:
+                        self._learn(opened["data"][demo], rename, size)
         except _ERRORS as error:
             bytes_ = file.stat().st_size if file.is_file() else 0
             self._wrong.append(Unreadable(name=short, reason=f"{file} ({bytes_} bytes): {_brief(error)}"))
+
+    def _learn(self, group: Any, rename: Mapping[str, str], size: int | None) -> None:
+        """What fields there are, unless this demonstration is damaged: then reading it says so."""
+        try:
+            columns, width = _columns(group["obs"], rename, size), int(group["actions"].shape[1])
+        except _ERRORS as error:
+            self._why = self._why or _brief(error)
+            return
+        self._columns, self._width = columns, width
 
     def _demo(self, name: str) -> NamedEpisode | Unreadable:
         file, demo = self._demos[name]

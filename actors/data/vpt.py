@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,27 @@ _VERSION = re.compile(r"\d+\.\d+")
 _log = logging.getLogger(__name__)
 
 
+class Lost(Damage):
+    """And all that comes behind."""
+
+
+@dataclass(slots=True)
+class _Count:
+    """Whether lines still lie beside their frames: behind a damaged place, the recorder's count of ticks must say so,
+    for an end of line may be among what is lost."""
+
+    index: int = -1  # of the last line that could be read
+    number: int | None = -1  # its tick
+    doubtful: bool = False  # lines in between could not be read
+
+    def holds(self, index: int, number: int | None) -> bool:
+        """Of the next line that can be read."""
+        known = number is not None and self.number is not None
+        holds = not self.doubtful or (known and number - self.number == index - self.index)  # type: ignore[operator]
+        self.index, self.number, self.doubtful = index, number, False
+        return holds
+
+
 class VptRecording:
     """One pair. Implements `Recording`."""
 
@@ -32,8 +54,9 @@ class VptRecording:
         self._video, self._lines, self._size, self._drop_null = video, lines, size, drop_null
 
     def steps(self) -> Iterator[Step | Damage]:
-        """Frames that no line is about are passed over, and so are lines that the video has no frame for."""
-        ticks, index, place = TickReader(_version(self._video)), 0, 0
+        """Frames that no line is about are passed over, and so are lines that the video has no frame for; and what
+        comes behind damaged lines, unless the recorder's count shows that no line is lost."""
+        ticks, count, index, place = TickReader(_version(self._video)), _Count(), 0, 0
         with self._lines.open("rb") as file:
             pictures = frames(self._video, self._size)
             try:
@@ -41,10 +64,12 @@ class VptRecording:
                     line = file.readline(MAX_LINE_BYTES)
                     if not line:
                         break
-                    step = self._step(ticks, index, frame, line, place)
+                    step = self._step(ticks, count, index, frame, line, place)
                     place += len(line)
                     if step is not None:
                         yield step
+                    if isinstance(step, Lost):
+                        break
                 else:
                     if index + 1 < self.states:
                         _log.warning("%s has %d frames for %d lines.", self._video, index + 1, self.states)
@@ -53,12 +78,17 @@ class VptRecording:
             finally:
                 pictures.close()  # type: ignore[attr-defined]
 
-    def _step(self, ticks: TickReader, index: int, frame: np.ndarray, line: bytes, place: int) -> Step | Damage | None:
+    def _step(
+        self, ticks: TickReader, count: _Count, index: int, frame: np.ndarray, line: bytes, place: int
+    ) -> Step | Damage | None:
+        where = f"{self._lines}, line {index + 1} at byte {place}"
         try:
             tick = ticks.read(line)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-            return Damage(index, f"{self._lines}, line {index + 1} at byte {place}: {why}")
+            count.doubtful = True
+            return Damage(index, f"{where}: {type(error).__name__}: {error}".splitlines()[0])
+        if not count.holds(index, tick.number):
+            return Lost(index, f"{where}: nothing shows that lines from here on lie beside their frames; left out")
         if tick.null and self._drop_null:
             return None
         seen = frame if tick.cursor is None else with_cursor(frame, *tick.cursor)

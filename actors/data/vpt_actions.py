@@ -48,6 +48,7 @@ class Tick:
     action: np.ndarray  # (DIM,) float32
     null: bool  # nothing pressed, nothing moved
     cursor: tuple[float, float] | None
+    number: int | None = None  # the recorder's own count
 
 
 class TickReader:
@@ -74,7 +75,8 @@ class TickReader:
         turned = [_degrees(mouse[axis], scale) for axis in ("dy", "dx")]
         action = _action(pressed, turned)
         cursor = (float(mouse["x"]), float(mouse["y"])) if window else None
-        return Tick(action, not pressed and not any(turned), cursor)
+        number = tree.get("tick")
+        return Tick(action, not pressed and not any(turned), cursor, number if isinstance(number, int) else None)
 
     def _buttons(self, mouse: Mapping[str, Any]) -> list[int]:
         """The mouse buttons that are held."""

@@ -82,6 +82,8 @@ class Atari(gymnasium.Env):
             reward += self._ale.act(self._actions[int(action)])
             if number >= repeat - 2:
                 self._look(number - repeat + 2)
+        if repeat == 1:  # there is no frame before
+            self._frames[0][:] = self._frames[1]
         self._steps += 1
         lives = self._ale.lives()
         info = {"lives": lives, "life_lost": lives < self._lives}

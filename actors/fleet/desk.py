@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from actors.fleet.slot import FOREVER, Job, Slot
-from actors.fleet.supervisor import HEALTH_S, Outcome, Supervisor
+from actors.fleet.supervisor import HEALTH_S, Outcome, Overdue, Supervisor
 from actors.fleet.work import Done
 from replay.errors import DistwmError, TryAgain
 
@@ -88,7 +88,8 @@ class Desk:
             self._queues[job.work.member].appendleft(job)
             return
         words = f"The {job.work} failed {job.failures} times, the last time on runner {runner}: {error}"
-        ended = TryAgain(words, LOGS)
+        slow = isinstance(error, Overdue)
+        ended = TryAgain(words, "Give fleet.call_timeout_s more, or pieces fewer episodes." if slow else LOGS)
         ended.__cause__ = error
         self._end(job, runner, error=ended)
 

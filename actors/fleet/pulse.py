@@ -16,6 +16,7 @@ class Pulse:
     """Of one life of a runner. Times are time.monotonic()."""
 
     newest: Progress | None = None  # None: it has not answered yet
+    noted_s: float = 0.0  # when that came
     moved_s: float = 0.0  # when the counter was last seen to move, or work began
     stepped: bool = False  # whether it has moved at all
     failed_s: float = -math.inf  # when an environment was last seen to have failed; another one is made since
@@ -28,7 +29,7 @@ class Pulse:
         if sum(progress.failures.values()) > (sum(self.newest.failures.values()) if self.newest else 0):
             self.failed_s = now
         self.stepped = self.stepped or progress.steps > 0
-        self.newest = progress
+        self.newest, self.noted_s = progress, now
         self._seen.append((now, progress.steps))
         while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_S:
             self._seen.popleft()

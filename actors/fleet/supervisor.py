@@ -24,6 +24,10 @@ PASSING = HostedEnvError | InferenceError  # of ours: another try may succeed
 HEALTH_S = 1.0  # between two questions how far a runner is, at most
 
 
+class Overdue(TimeoutError):
+    """A piece of work took too long, though its runner got on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What came of a job: a value, our own error, or the failure of its runner."""
@@ -110,7 +114,10 @@ class Supervisor:
         """Failures that the runner got over by itself count as well."""
         before = slot.pulse.newest.failures if slot.pulse.newest else {}
         slot.tally.failures.update({reason: n - before.get(reason, 0) for reason, n in progress.failures.items()})
-        slot.pulse.note(progress, time.monotonic())
+        now = time.monotonic()
+        if slot.job and progress.storing:
+            slot.job.begun_s += now - max(slot.job.begun_s, slot.pulse.noted_s)  # the replay's time, not the runner's
+        slot.pulse.note(progress, now)
         self.know(progress.version)
 
     def _check(self, slot: Slot, now: float) -> Outcome | None:
@@ -122,7 +129,7 @@ class Supervisor:
         if slot.job is None:
             return None
         if now - slot.job.begun_s > config.call_timeout_s:
-            waited = TimeoutError(f"no result within call_timeout_s={config.call_timeout_s:g}")
+            waited = Overdue(f"no result within fleet.call_timeout_s={config.call_timeout_s:g}")
             return self._fail(slot, "overdue", waited)
         limit_s = slot.stall_limit_s(config.stall_s, now)
         if slot.pulse.still_s(now) > limit_s:

@@ -112,8 +112,8 @@ def install(name: str, report: Report) -> Path:
             _check_imports(python, recipe.imports)
             (folder / STAMP).write_text(stamp)
     report(f"{name} is installed in {folder}")
-    for missing in lacking(name):
-        raise missing
+    if missing := [*lacking(name)]:
+        raise Missing(" ".join(one.message for one in missing), " ".join(one.mend for one in missing))
     return python
 
 

@@ -53,7 +53,7 @@ def tick(**changes: Any) -> dict[str, Any]:
 def write_lines(path: Path, ticks: Iterable[Mapping[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        file.writelines(json.dumps(one) + "\n" for one in ticks)
+        file.writelines(json.dumps({"tick": number, **one}) + "\n" for number, one in enumerate(ticks))
     return path
 
 

@@ -90,6 +90,15 @@ def test_a_decision_is_four_frames_and_the_picture_the_maximum_of_the_last_two()
     assert total == 0.0
 
 
+def test_a_decision_of_one_frame_shows_that_frame() -> None:
+    env = make(EnvConfig(task="atari/pong", image_size=210, action_repeat=1), 0)
+    env.reset(seed=0)
+    for step in range(120):
+        observation, *_ = env.step(np.eye(6)[step % 6])
+    shown, screen = observation["image"].astype(float), env.render()
+    np.testing.assert_allclose(shown.mean((0, 1)), screen.mean((0, 1)), atol=0.6)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("task", "actions", "channels"),
     [("breakout", 4, 3), ("breakout@full", 18, 3), ("breakout@gray", 4, 1), ("breakout@full+gray", 18, 1)],

@@ -101,6 +101,22 @@ def test_other_names(tmp_path: Path) -> None:
         open_(path, {"agentwiev": "image"})
 
 
+@pytest.mark.parametrize("lost", ["obs", "actions"])
+def test_a_first_demonstration_without_its_fields_costs_itself_alone(tmp_path: Path, lost: str) -> None:
+    path = write(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file[f"data/demo_0/{lost}"]
+    wrong, *rest = open_(path).read()
+    assert isinstance(wrong, Unreadable)
+    assert f"{path}, data/demo_0: " in wrong.reason
+    assert [f.name for f in rest if isinstance(f, NamedEpisode)] == [f"a/demo_{n}" for n in (1, 2, 10)]
+    with h5py.File(path, "r+") as file:
+        for number in (1, 2, 10):
+            del file[f"data/demo_{number}/{lost}"]
+    with pytest.raises(BadInput, match=f"holds no demonstrations: .*{lost}"):
+        open_(path)
+
+
 def test_damage_is_named_and_the_rest_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "in/a.hdf5")
     cut = write(tmp_path / "in/b.hdf5")

@@ -158,7 +158,8 @@ def test_a_broken_line_costs_its_segment(tmp_path: Path, capsys: pytest.CaptureF
         path.write_bytes(b"".join(lines))
         found = list(open_(tmp_path / "in", segment_steps=10).read())
         assert [isinstance(f, Unreadable) for f in found] == [False, True, False, False]
-        assert f"{path}, line 15 at byte {14 * len(whole)}: " in found[1].reason  # type: ignore[union-attr]
+        place = len(b"".join(lines[:14]))
+        assert f"{path}, line 15 at byte {place}: " in found[1].reason  # type: ignore[union-attr]
     words = ["vpt", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--segment-steps", "10"]
     assert ingest.main(words) == 2
     assert "line 15" in capsys.readouterr().err
@@ -168,6 +169,20 @@ def test_a_broken_line_costs_its_segment(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert "3 episodes are there already" in said
     assert "verified: 4 episodes" in said
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_lines_that_lost_their_frames_are_left_out(tmp_path: Path, counted: bool) -> None:
+    """Ends of lines are among what is damaged: what comes behind would lie beside earlier frames. Without the
+    recorder's count nobody could tell."""
+    pair(tmp_path, [tick(keys=[W], mouse={"dx": float(t)}) | ({} if counted else {"tick": None}) for t in range(60)])
+    path = tmp_path / "one.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    joined = b"".join(lines[14:18])
+    zeroed = [b"\0" * len(joined)] if counted else [b"\0" * (len(lines[14]) - 1) + b"\n", *lines[15:18]]
+    path.write_bytes(b"".join([*lines[:14], *zeroed, *lines[18:]]))
+    found = list(open_(tmp_path, segment_steps=10).read())
+    assert [(f.name, isinstance(f, Unreadable)) for f in found] == [("one@0000000", False), ("one@0000010", True)]
 
 
 def test_a_video_that_is_cut_costs_what_comes_behind(tmp_path: Path) -> None:

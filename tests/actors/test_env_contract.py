@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -159,6 +160,18 @@ def test_what_the_machine_lacks_is_no_breach() -> None:
     report = check(EnvConfig(task="walk/absent"), QUICK)
     assert (report.problems, report.ok) == ((), False)
     assert "pip install walk" in report.missing
+
+
+def test_a_simulator_that_dies_is_a_problem_of_its_task_alone() -> None:
+    report = check(EnvConfig(task="faulty/kill@1.0", hosted=True, pixels=False), QUICK)
+    assert "it broke" in report.problems[-1]
+
+
+def test_the_clock_of_this_process_is_none_for_another() -> None:
+    quick = replace(QUICK, clock="cpu")
+    assert check(EnvConfig(task="walk/dark", pixels=False), quick).ok
+    with pytest.raises(BadInput, match="another process"):
+        check(EnvConfig(task="dmc/cartpole_swingup", hosted=True, pixels=False), quick)
 
 
 def test_what_names_nothing_is_an_error() -> None:
