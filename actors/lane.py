@@ -37,6 +37,7 @@ class Episode:
 
     place: int  # among those that were asked for
     seed: int
+    number: int = 0  # in the run; of an evaluation its seed
     keep_frames: bool = False
     options: dict[str, Any] | None = None  # of the environment's reset
 

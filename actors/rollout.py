@@ -18,7 +18,7 @@ from actors.envs.stepping import Signal, Wait, aside, take_turns
 from actors.hosting.errors import HostedEnvError
 from actors.lane import Episode, Lane, Outcome, Plan, Record
 from actors.seen import Seen
-from learners.agent import Agent, Mode, Observation, Planner
+from learners.agent import Agent, Mode, Numbered, Observation, Planner
 from replay.errors import TrainingFailed
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,10 @@ class Player:
 
     def start(self, episode: Episode) -> Any:
         """The agent's carry for one episode."""
-        return self.agent.start(1, int(np.random.SeedSequence([episode.seed, self.seed]).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence([episode.seed, self.seed]).generate_state(1)[0])
+        if isinstance(self.agent, Numbered):
+            return self.agent.start_episode(episode.number, seed)
+        return self.agent.start(1, seed)
 
 
 def rollout(
@@ -85,6 +88,7 @@ def rollout(
     tally: Tally | None = None,
     plan_steps: int = 0,
     options: Sequence[dict[str, Any]] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Outcome]:
     """Plays one episode for each of `seeds`; an environment that is done takes the next one that waits.
 
@@ -96,13 +100,15 @@ def rollout(
     record; the environment is made again, in its place in `envs`, and the episode is played from its beginning. After
     `repair.retries` failures of one episode the next one is raised; without `repair` the first. The first `keep_frames`
     episodes keep what `env.render()` shows. With `plan_steps` records hold the chunk of so many actions to which their
-    action belonged. `options` go to the environment's reset, one for each episode.
+    action belonged. `options` go to the environment's reset, one for each episode; by `numbers` they are called.
     """
     width = min(len(envs), len(seeds))
     count = -(-width // group) if group else 1
     waiting = [
-        Episode(place=n, seed=seed, keep_frames=n < keep_frames, options=given)
-        for n, (seed, given) in enumerate(zip(seeds, options or repeat(None), strict=False))
+        Episode(place=n, seed=seed, number=number, keep_frames=n < keep_frames, options=given)
+        for n, (seed, number, given) in enumerate(
+            zip(seeds, numbers or range(len(seeds)), options or repeat(None), strict=False)
+        )
     ]
     player = Player(agent=agent, seed=agent_seed, mode=mode, plan_steps=plan_steps)
     groups = [

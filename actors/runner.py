@@ -214,6 +214,7 @@ class EnvRunner:
                 tally=self._tally,
                 plan_steps=self._source.plan_steps,
                 options=self._options(numbers),
+                numbers=numbers,
             )
             self.storing = bool(writers)
             for writer in writers:

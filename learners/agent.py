@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,15 @@ class Agent(Protocol):
 
     def split(self, carry: Any, sizes: Sequence[int]) -> list[Any]:
         """Back into batches of these sizes; rows that were started together stay together."""
+        ...
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """An agent whose episodes follow something that has numbers as well, such as recordings."""
+
+    def start_episode(self, number: int, seed: int) -> Any:
+        """A fresh carry for the one environment that plays the episode of that number."""
         ...
 
 

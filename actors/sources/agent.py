@@ -26,6 +26,7 @@ class Row:
     seed: int
     chunk: np.ndarray  # (H, A) in force
     executed: int  # of its actions
+    number: int = 0  # of the episode
     step: int = 0  # decisions of the episode
 
     def done(self) -> np.ndarray:
@@ -51,6 +52,11 @@ class SourceAgent:
     def start(self, batch_size: int, seed: int) -> Carry:
         seeds = np.random.SeedSequence(seed).generate_state(batch_size).tolist()
         return Carry([Row(one, np.zeros(self._shape, np.float32), self._execute_steps) for one in seeds])
+
+    def start_episode(self, number: int, seed: int) -> Carry:
+        carry = self.start(1, seed)
+        carry.rows[0].number = number
+        return carry
 
     def act(self, observation: Observation, carry: Carry, mode: Mode = "sample") -> tuple[np.ndarray, Carry]:
         """Raises what the source does."""
@@ -82,6 +88,7 @@ class SourceAgent:
                 step=carry.rows[number].step,
                 seed=_draw(carry.rows[number]),
                 executed=carry.rows[number].done(),
+                number=carry.rows[number].number,
             )
             for number in needy
         ]

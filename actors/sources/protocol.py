@@ -27,6 +27,7 @@ from replay.schema import FieldSpec
 
 VERSION = 1
 KEY = "distwm"
+NUMBERS = ("episode", "step", "seed", "number")
 LIBERO = {"agentview": "observation/image", "wrist": "observation/wrist_image", "proprio": "observation/state"}
 _MEND = "Serve it with the version of distwm that asks for it."
 
@@ -85,8 +86,7 @@ def request_out(request: Request, fields: tuple[FieldSpec, ...], ours: bool, who
         message[field.name if ours else LIBERO[field.name]] = values
     message["prompt"] = request.prompt
     if ours:
-        rest = {"episode": request.episode, "step": request.step, "seed": request.seed, "executed": request.executed}
-        message[KEY] = rest
+        message[KEY] = {name: getattr(request, name) for name in (*NUMBERS, "executed")}
     return message
 
 
@@ -106,7 +106,7 @@ def request_in(message: Any, spec: SourceSpec) -> Request:
     executed = rest.get("executed", np.zeros((0, spec.action_dim), np.float32))
     if not isinstance(executed, np.ndarray) or executed.shape[1:] != (spec.action_dim,):
         raise BadInput("The executed actions of a request are none of this robot.", "Send (k, A) float32.")
-    numbers = {name: rest.get(name, 0) for name in ("episode", "step", "seed")}
+    numbers = {name: rest.get(name, 0) for name in NUMBERS}
     if not all(type(number) is int and number >= 0 for number in numbers.values()):
         raise BadInput(f"A request has the numbers {numbers}.", "Send whole numbers, 0 or more.")
     return Request(fields=fields, prompt=prompt, executed=executed, **numbers)

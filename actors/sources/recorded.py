@@ -52,7 +52,7 @@ class Recorded:
 
     def _chunk(self, request: Request) -> np.ndarray:
         """(H, A) float32."""
-        recording = self._recordings[request.episode % len(self._recordings)]
+        recording = self._recordings[request.number % len(self._recordings)]
         planned = recording.chunks.get(request.step)
         return window(recording, request.step, self.spec.horizon) if planned is None else planned[: self.spec.horizon]
 

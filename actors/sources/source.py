@@ -35,10 +35,11 @@ class Request:
 
     fields: Mapping[str, np.ndarray]  # of one observation, without a batch axis
     prompt: str  # the task in words
-    episode: int  # a number that names the episode
+    episode: int  # fixes how the episode differs from others
     step: int  # decisions of the episode so far
     seed: int  # of the source's draws for this request
     executed: np.ndarray  # (k, A) float32: what was done of the chunk before; (0, A) at an episode's start
+    number: int = 0  # of the episode in the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,13 @@ def request(number: int = 0, size: int = 224, executed: int = 0, **changes: Any)
         "proprio": (number + np.arange(8)).astype(np.float32),
     }
     done = np.full((executed, 7), 0.5, np.float32)
-    given: dict[str, Any] = {"prompt": f"task {number}", "episode": number, "step": 5, "seed": 100 + number}
+    given: dict[str, Any] = {
+        "prompt": f"task {number}",
+        "episode": number,
+        "step": 5,
+        "seed": 100 + number,
+        "number": number,
+    }
     return Request(**({"fields": fields, "executed": done} | given | changes))
 
 

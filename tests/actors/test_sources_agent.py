@@ -99,6 +99,20 @@ def test_scripted_chunks_foretell_what_the_expert_does() -> None:
     assert np.median(errors) < 0.01
 
 
+def test_a_source_hears_the_numbers_of_episodes() -> None:
+    """Not only what they draw from: recorded episodes are replayed by their numbers, each once."""
+    heard: dict[int, set[int]] = {}
+
+    class Heard(Scripted):
+        def act(self, requests: Sequence[Request]) -> ActionChunk:
+            for one in requests:
+                heard.setdefault(one.number, set()).add(one.episode)
+            return super().act(requests)
+
+    rollout([make(ENV, n) for n in range(2)], SourceAgent(Heard(SCRIPTED, ENV), "", 5), [3, 9, 4], 1, numbers=[5, 6, 7])
+    assert {number: len(episodes) for number, episodes in heard.items()} == {5: 1, 6: 1, 7: 1}
+
+
 def test_scripted_episodes_differ_and_repeat() -> None:
     source = Scripted(SCRIPTED, ENV)
     state = make(ENV, 0).reset(seed=0)[0]["state"]

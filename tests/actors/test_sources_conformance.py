@@ -84,7 +84,14 @@ def asked(source: ActionSource, number: int, **changes: Any) -> Request:
         shape = [96 if size == ANY else size for size in field.shape]
         whole = field.dtype == "uint8"
         fields[field.name] = rng.integers(0, 256, shape, np.uint8) if whole else rng.normal(0, 0.1, shape).astype("f4")
-    given = {"fields": fields, "prompt": "lift it", "episode": number, "step": 5 * number, "seed": number}
+    given = {
+        "fields": fields,
+        "prompt": "lift it",
+        "episode": number,
+        "step": 5 * number,
+        "seed": number,
+        "number": number,
+    }
     return Request(**({"executed": np.zeros((5, source.spec.action_dim), np.float32)} | given | changes))
 
 

@@ -122,7 +122,7 @@ def test_windows_of_what_was_done(kind: str, tmp_path: Path) -> None:
     for episode in (0, 1, 2, 7):
         actions = done(episode % 2)
         for step in (0, 1, len(actions) - 2, len(actions) - 1, len(actions) + 5):
-            chunk = source.act([request(episode=episode, step=step)]).actions[0]
+            chunk = source.act([request(episode, step=step)]).actions[0]
             rows = np.minimum(np.arange(step, step + HORIZON), len(actions) - 1)
             np.testing.assert_array_equal(chunk, actions[rows])
 
@@ -132,10 +132,10 @@ def test_chunks_that_were_recorded(kind: str, tmp_path: Path) -> None:
     path = write(kind, tmp_path / "data", planned=True)
     source = open_(path)
     assert "predicted chunks of 2 episodes" in source.spec.provenance
-    both = source.act([request(episode=1, step=2), request(episode=0, step=3)]).actions
+    both = source.act([request(1, step=2), request(0, step=3)]).actions
     np.testing.assert_array_equal(both[0], predicted(1, 2))
     np.testing.assert_array_equal(both[1], done(0)[3:6])  # where no chunk began: what was done
-    np.testing.assert_array_equal(open_(path, 2).act([request(episode=0, step=4)]).actions[0], predicted(0, 4)[:2])
+    np.testing.assert_array_equal(open_(path, 2).act([request(0, step=4)]).actions[0], predicted(0, 4)[:2])
     with pytest.raises(BadInput, match=r"have 3 actions, not 4.*source\.horizon=3"):
         open_(path, 4)
 
