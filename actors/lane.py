@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -28,6 +28,7 @@ class Outcome:
     total_reward: float
     length: int  # decisions
     success: bool | None = None  # whether the task was solved at any step; None: the suite does not say
+    milestones: Mapping[str, bool] = field(default_factory=dict)  # of the task: which were reached at any step
     frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8, if they were to be kept
 
 
@@ -68,6 +69,7 @@ class Lane:
         self.total_reward, self.length = 0.0, 0
         self.is_first, self.done = True, False
         self._success: bool | None = None
+        self._milestones: dict[str, bool] = {}
         self._frames: list[np.ndarray] = []
         self._action: np.ndarray | None = None
         self._plan = self._unplanned
@@ -87,7 +89,13 @@ class Lane:
 
     def outcome(self) -> Outcome:
         frames = np.stack(self._frames) if self.episode.keep_frames else None
-        return Outcome(total_reward=self.total_reward, length=self.length, success=self._success, frames=frames)
+        return Outcome(
+            total_reward=self.total_reward,
+            length=self.length,
+            success=self._success,
+            milestones=self._milestones,
+            frames=frames,
+        )
 
     def _stepped(self, action: np.ndarray) -> None:
         fields, reward, terminated, truncated, info = self._asking.finish_step()
@@ -104,6 +112,8 @@ class Lane:
             )
         if "success" in info:
             self._success = bool(self._success or info["success"])
+        for name, reached in info.get("milestones", {}).items():
+            self._milestones[name] = self._milestones.get(name, False) or bool(reached)
         taken = info.get("action", action)  # FlatAction says which action the vector stood for
         self._put(fields, taken, reward, (_FALSE, _TRUE if self.done else _FALSE, _TRUE if terminated else _FALSE))
 

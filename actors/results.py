@@ -37,4 +37,5 @@ class EpisodeResult:
     total_reward: float
     length: int  # decisions
     success: bool | None = None  # whether the task was solved; None: the suite does not say
+    milestones: Mapping[str, bool] = field(default_factory=dict)  # which were reached, where the suite has any
     frames: np.ndarray | None = None  # (length + 1, H, W, 3) uint8

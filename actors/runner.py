@@ -177,6 +177,7 @@ class EnvRunner:
                 total_reward=outcome.total_reward,
                 length=outcome.length,
                 success=outcome.success,
+                milestones=outcome.milestones,
                 frames=outcome.frames,
             )
             for seed, outcome in zip(seeds, outcomes, strict=True)

@@ -22,6 +22,7 @@ from distwm.logs import Record, figures
 
 # Figures worth a place on a narrow line, in this order; the rest is in metrics.jsonl.
 _SHOWN = ("loss", "mean_return", "steps_per_s", "updates_per_s", "grad_norm")
+_ASIDE = ("gate", "stage_end", "fleet")  # kinds of records that say nothing of the latest work
 _UNITS = {"collect": "episodes", "train": "updates", "online": "decisions"}
 _UNITS |= {"analyse": "analysis", "evaluate": "policies"}
 
@@ -47,7 +48,7 @@ class Console:
         for record in status["records"]:
             if line := _line(record):
                 self.say(line)
-        latest: Record = next((r for r in reversed(status["records"]) if r["kind"] not in ("gate", "stage_end")), {})
+        latest: Record = next((r for r in reversed(status["records"]) if r["kind"] not in _ASIDE), {})
         if self._rich.is_terminal:
             self._move_bar(status, latest)
         elif latest and time.monotonic() - self._last_line_s >= self._every_s:

@@ -74,12 +74,14 @@ class Crew:
         runners, behaviour, source = config.fleet.runners, config.behaviour, config.source
         return Member(env=config.env, run=self.run, runners=runners, behaviour=behaviour, source=source)
 
-    def look_after_fleet(self) -> None:
-        """Takes a request for more or fewer runners, and writes down how they are; nothing before there are any."""
-        if "fleet" in self.__dict__:
-            if runners := take_request(self.root):
-                self.fleet.resize(runners)
-            save_status(self.root / STATUS, self.fleet)
+    def look_after_fleet(self) -> dict[str, float]:
+        """Takes a request for more or fewer runners, and writes down how they are; returns the figures of the fleet,
+        none before there are any."""
+        if "fleet" not in self.__dict__:
+            return {}
+        if runners := take_request(self.root):
+            self.fleet.resize(runners)
+        return save_status(self.root / STATUS, self.fleet)
 
     def weights_for(self, policy: PolicySpec) -> Any:
         """A reference to the newest weights if the policy has any."""

@@ -36,12 +36,14 @@ examples:
 _log = logging.getLogger(__name__)
 
 
-def save_status(path: Path, fleet: Fleet) -> None:
-    """Writes down how the runners are. A reader sees the old file or the new one, whole."""
+def save_status(path: Path, fleet: Fleet) -> dict[str, float]:
+    """Writes down how the runners are, and returns the fleet's figures. A reader sees the old file or the new one,
+    whole."""
     from distwm.rundir import write_atomically
 
-    runners = [asdict(status) for status in fleet.status()]
-    write_atomically(path, json.dumps({"time": time.time(), "runners": runners, "figures": fleet.figures()}))
+    runners, figures = [asdict(status) for status in fleet.status()], fleet.figures()
+    write_atomically(path, json.dumps({"time": time.time(), "runners": runners, "figures": figures}))
+    return figures
 
 
 def take_request(run_dir: Path) -> int | None:

@@ -124,7 +124,7 @@ class OnlineStage:
             "mean_return": float(np.mean(stats.returns)),
             "steps_per_s": stats.steps_per_s,
             "retries": stats.retries,
-            **{f"failures_{reason}": count for reason, count in stats.failures.items()},
+            **{f"failures_env_{reason}": count for reason, count in stats.failures.items()},
         }
 
     def _decisions(self) -> int:

@@ -81,8 +81,9 @@ class Pipeline(tune.Trainable):
             return {"records": [], "done": True}
         stage, begun_s = self.plan[self.ledger.stage], time.monotonic()
         records, finished = run_slice(self.crew, stage, self.ledger)
-        if stage.config.kind != "train":  # which lets the runners be
-            self.crew.look_after_fleet()
+        if stage.config.kind != "train" and (fleet := self.crew.look_after_fleet()):  # training lets the runners be
+            of_fleet = {f"fleet_{name}": value for name, value in fleet.items()}
+            records.append({"kind": "fleet", "step": self.ledger.done_steps, **of_fleet})
         self.ledger.slices += 1
         wall_s = time.monotonic() - begun_s
         self.ledger.stage_wall_s += wall_s

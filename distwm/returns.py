@@ -41,6 +41,15 @@ def solved_by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, list[
     return out
 
 
+def milestones_by_policy(rows: Iterable[Mapping[str, Any]]) -> Mapping[Player, list[Mapping[str, bool]]]:
+    """Which milestones each episode reached, by (policy, mode), in the same round; none where the suite has none."""
+    out: dict[tuple[str, str], list[Mapping[str, bool]]] = {}
+    for row in _of_last_round(rows):
+        if row.get("milestones"):
+            out.setdefault((row["policy"], row["mode"]), []).append(row["milestones"])
+    return out
+
+
 def _of_last_round(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     rows = list(rows)
     last = max((row.get("round", 0) for row in rows), default=0)

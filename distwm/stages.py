@@ -56,7 +56,7 @@ def collect(crew: Crew, stage: PlannedStage, ledger: Ledger) -> Outcome:
         "mean_return": float(np.mean(stats.returns)),
         "steps_per_s": stats.steps_per_s,
         "retries": stats.retries,
-        **{f"failures_{reason}": count for reason, count in stats.failures.items()},
+        **{f"failures_env_{reason}": count for reason, count in stats.failures.items()},
     }
     return [record], ledger.attempt_steps >= ledger.budget_steps(stage)
 

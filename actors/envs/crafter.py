@@ -70,7 +70,8 @@ class Crafter(gymnasium.Env):
         _, reward, done, info = self._game.step(int(action))
         terminated = info["discount"] == 0.0
         achievements = info["achievements"]
-        found = {"success": achievements[GOAL] > 0, "achievements": achievements}
+        milestones = {name: count > 0 for name, count in achievements.items()}
+        found = {"success": milestones[GOAL], "achievements": achievements, "milestones": milestones}
         return self._observe(info["inventory"]), float(reward), terminated, done and not terminated, found
 
     def render(self) -> np.ndarray:  # type: ignore[override]

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from distwm.contest import Contest
-from distwm.returns import Episodes, by_policy, of_last_stage, solved_by_policy
+from distwm.returns import Episodes, by_policy, milestones_by_policy, of_last_stage, solved_by_policy
 from replay.errors import BadInput
 
 Record = Mapping[str, Any]
@@ -41,6 +41,7 @@ class RunFindings:
     records: list[Record]  # metrics.jsonl
     played: Mapping[tuple[str, str], Episodes]  # results/returns.json of the last round
     solved: Mapping[tuple[str, str], list[bool]]  # whether each of these episodes did it, where the suite says so
+    milestones: Mapping[tuple[str, str], list[Mapping[str, bool]]]  # which each of them reached, likewise
     gates: Mapping[str, Mapping[str, Record]]  # results/gates.json: stage -> metric -> value, threshold, passed
     open_loop: Arrays | None
     reconstruction: Arrays | None
@@ -104,6 +105,7 @@ def read_run(root: Path) -> RunFindings:
         records=_json_lines(root / "metrics.jsonl"),
         played=by_policy(played),
         solved=solved_by_policy(played),
+        milestones=milestones_by_policy(played),
         gates=_json(results / "gates.json") or {},
         open_loop=_arrays(results / "open_loop.npz", ("truth", "prediction", "context")),
         reconstruction=_arrays(results / "reconstruction.npz", ("truth", "reconstruction")),

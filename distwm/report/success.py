@@ -14,6 +14,7 @@ from distwm.report.page import Cell
 from distwm.statistics import Interval, wilson_interval
 
 Solved = Mapping[Player, Sequence[bool]]
+Milestones = Mapping[Player, Sequence[Mapping[str, bool]]]
 
 
 def shares(solved: Solved) -> dict[Player, Interval]:
@@ -38,6 +39,21 @@ def figure(solved: Solved) -> Figure | None:
     ax.set_xlabel("episodes that solved the task")
     quiet(ax)
     return drawn
+
+
+def milestones(reached: Milestones) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+    """Headers and rows of a table: for each milestone the share of each policy's episodes that reached it."""
+    names = dict.fromkeys(name for episodes in reached.values() for one in episodes for name in one)
+    found = [
+        (Cell(name.replace("_", " ")), *(_share([one.get(name, False) for one in e]) for e in reached.values()))
+        for name in names
+    ]
+    return ("", *(label_of(*player) for player in reached)), found
+
+
+def _share(reached: Sequence[bool]) -> Cell:
+    share = wilson_interval(sum(reached), len(reached))
+    return Cell(f"{share.mean:.0%}", f"[{share.low:.0%}, {share.high:.0%}]")
 
 
 def rows(solved: Solved) -> list[tuple[Cell, ...]]:

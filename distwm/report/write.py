@@ -60,6 +60,7 @@ def _page(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
         page.tiles(_tiles(run, rows)),
         page.pair(dream_card(run), _returns(run, rows, draw)),
         _success(run, draw),
+        _milestones(run),
         _learning_curve(run, peers, draw),
         _table_of_returns(run, rows),
         _comparisons(run),
@@ -132,6 +133,11 @@ def _success(run: RunFindings, draw: Draw) -> str:
     headers = ("policy", "solved", "")
     pieces = [draw("success", success.figure(run.solved)), page.table(headers, success.rows(run.solved))]
     return page.card("Success", text, *pieces)
+
+
+def _milestones(run: RunFindings) -> str:
+    text = "Episodes that reached each of them at any step; 95% Wilson intervals."
+    return page.card("Milestones", text, page.table(*success.milestones(run.milestones))) if run.milestones else ""
 
 
 def _learning_curve(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:

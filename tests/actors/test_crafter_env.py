@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import TimeLimit
 
+from actors.behaviour import Random
 from actors.envs.flat_action import native_action_space
 from actors.envs.registry import EnvConfig, info_of, make
+from actors.rollout import rollout
 from replay.errors import BadInput
 
 pytest.importorskip("crafter")
@@ -106,3 +109,15 @@ def test_without_rewards() -> None:
 def test_bad_configurations_are_refused(config: EnvConfig) -> None:
     with pytest.raises(BadInput):
         make(config, 0)
+
+
+def test_milestones_of_an_episode_are_kept() -> None:
+    env = make(BLIND, 0)
+
+    class Sleeper(Random):
+        def act(self, observation, carry, mode="sample"):
+            return one_hot(SLEEP)[None], carry
+
+    (outcome,) = rollout([TimeLimit(env, 30)], Sleeper(17), [0], agent_seed=0)
+    assert len(outcome.milestones) == 22
+    assert not outcome.milestones["collect_diamond"]

@@ -44,6 +44,20 @@ def test_the_same_files_give_the_same_page(finished: Path) -> None:
     assert write_report(finished).read_bytes() == write_report(finished).read_bytes()
 
 
+def test_milestones_are_shown_where_the_suite_has_any(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("report", "videos"))
+    path = run / "results" / "returns.json"
+    rows = json.loads(path.read_text())
+    assert "Milestones" not in write_report(run).read_text()
+    for place, row in enumerate(rows):
+        row["milestones"] = {"log": True, "iron_pickaxe": place % 2 == 0}
+    path.write_text(json.dumps(rows))
+    text = write_report(run).read_text()
+    assert "<h2>Milestones</h2>" in text
+    assert "iron pickaxe" in text
+    assert "100%" in text
+
+
 PARTS = ["metrics.jsonl", "config.yaml", *(f"results/{n}" for n in ("returns.json", "gates.json"))]
 PARTS += ["results/open_loop.npz", "results/reconstruction.npz"]
 
