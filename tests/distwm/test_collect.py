@@ -25,6 +25,8 @@ from distwm.collect.book import Book, Played, read_ledger
 from distwm.collect.plan import CollectConfig, Order, parse
 from distwm.collect.resume import Shelf
 from distwm.collect.tryout import try_all
+from distwm.config import load
+from distwm.records import provenance_of
 from distwm.replay.__main__ import main as replay_command
 from replay.dataset.format import read_manifest
 from replay.errors import BadInput
@@ -334,6 +336,11 @@ def test_a_suite_follows_a_source_and_is_filmed(tmp_path: Path, command: Command
         seeds = [json.loads(line)["seed"] for line in file if "tabletop" in line]
     assert sorted(seeds) == sorted(episode_seed(0, number) for number in range(3))
     audit(out, 3)
+    words = [str(out), "--run", "picked.tabletop.pick_place", "--out"]
+    assert export.main(["dataset", *words, str(tmp_path / "set")]) == 0
+    assert "scripted expert" in provenance_of(load("rvq", {"replay.mixture": f"{tmp_path / 'set'}=1"}))
+    assert export.main(["chunks", *words, str(tmp_path / "chunks")]) == 0
+    assert "scripted expert" in json.loads((tmp_path / "chunks/card.json").read_text())["provenance"]
 
 
 @pytest.mark.slow
