@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.envs.registry import episode_spec
-from actors.sources.agent import briefly
 from actors.sources.source import SourceConfig
 from distwm.collect.manifest import MANIFEST
 from distwm.collect.manifest import read_manifest as read_collection
 from distwm.config import RunConfig
 from distwm.overrides import apply, flatten
 from distwm.presets import read
+from distwm.rundir import write_atomically
 from replay.dataset.format import PROVENANCE, read_manifest
 from replay.schema import EpisodeSpec
 from replay.sources.opening import recorded_among, recorded_parts
+
+NOTES = "provenance.txt"  # of a run directory: what its action source says of itself
 
 
 def records_of(config: RunConfig) -> EpisodeSpec:
@@ -26,24 +28,38 @@ def records_of(config: RunConfig) -> EpisodeSpec:
     return episode_spec(config.env, config.source.plan_steps)
 
 
-def provenance_of(config: RunConfig) -> str:
-    """Whose actions a run learns from, in words: what its action source says of itself, or where its data is from."""
+def note_provenance(root: Path, said: str) -> None:
+    """Keeps what the action source of a run says of itself. Another one that the run went on with is added."""
+    noted, said = _noted(root), " ".join(said.split())  # in one line: it may come from a server
+    if said and said not in noted:
+        write_atomically(root / NOTES, "".join(f"{line}\n" for line in [*noted, said]))
+
+
+def provenance_of(config: RunConfig, root: Path) -> str:
+    """Whose actions the run in `root` learns from, in words: what was noted of its action source, or where its data is
+    from. Asks no source: it may be gone by now."""
     said = [_recorded(Path(part).expanduser()) for part in recorded_among(config.replay)]
     if recorded_parts(config.replay):
         return "; ".join(said)
-    with briefly(config.source, config.env) as following:
-        live = following.source.spec.provenance if following else f"policies of this run in {config.env.task}"
-    return "; ".join([live, *said])
+    live = _noted(root) or [_configured(config.source, config.env.task)]
+    return "; ".join([*live, *said])
 
 
 def noted_provenance(root: Path, run: str) -> str:
-    """Whose actions a run of the replay in a directory holds, as the collection noted it or the configuration says."""
+    """Whose actions a run of the replay in a directory holds, as was noted, or as the settings say."""
     if (root / MANIFEST).is_file():
         rows = read_collection(root)["orders"].values()
         return "; ".join(dict.fromkeys(row["source"] for row in rows if row["run"] == run and "source" in row))
+    if noted := _noted(root):
+        return "; ".join(noted)
     tree = read(root / "config.yaml")
     task = str(tree.get("env", {}).get("task", "an unknown task"))
     return _configured(apply(SourceConfig(), flatten(tree.get("source", {}))), task)
+
+
+def _noted(root: Path) -> list[str]:
+    path = root / NOTES
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def _recorded(directory: Path) -> str:

@@ -338,7 +338,7 @@ def test_a_suite_follows_a_source_and_is_filmed(tmp_path: Path, command: Command
     audit(out, 3)
     words = [str(out), "--run", "picked.tabletop.pick_place", "--out"]
     assert export.main(["dataset", *words, str(tmp_path / "set")]) == 0
-    assert "scripted expert" in provenance_of(load("rvq", {"replay.mixture": f"{tmp_path / 'set'}=1"}))
+    assert "scripted expert" in provenance_of(load("rvq", {"replay.mixture": f"{tmp_path / 'set'}=1"}), tmp_path)
     assert export.main(["chunks", *words, str(tmp_path / "chunks")]) == 0
     assert "scripted expert" in json.loads((tmp_path / "chunks/card.json").read_text())["provenance"]
 

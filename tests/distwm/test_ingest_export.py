@@ -139,7 +139,7 @@ def test_whose_actions_they_are_goes_along(run_dir: Path, tmp_path: Path) -> Non
     assert export.main(words) == 0
     assert "openpi at ws://moved:1" in read_manifest(Path(first)).origin["provenance"]
     assert export.main(["lerobot", first, "--out", exported, "--fps", "5"]) == 0
-    learnt = provenance_of(replace(RunConfig(), replay=ReplayConfig(mixture=f"{first}=0.5,live=0.5")))
+    learnt = provenance_of(replace(RunConfig(), replay=ReplayConfig(mixture=f"{first}=0.5,live=0.5")), tmp_path)
     assert "openpi at ws://moved:1" in learnt
     assert "policies of this run" in learnt
 
