@@ -248,6 +248,30 @@ def test_other_settings_are_another_collection(out: Path, config: CollectConfig)
         opened(out, config)
 
 
+def test_a_server_may_move(out: Path) -> None:
+    words = ["episodes=8", *SMALL, "source.kind=openpi"]
+    opened(out, parse([*words, "source.url=ws://a:1"])[0]).close()
+    transport = ["url=ws://b:2", "first_timeout_s=900", "timeout_s=9", "connect_timeout_s=9", "retries=9"]
+    transport += ["connections=9", "api_key_env=KEY", "keepalive_s=0"]
+    opened(out, parse([*words, *(f"source.{word}" for word in transport)])[0]).close()
+    for changed in ("source.execute_steps=2", "source.horizon=20"):
+        with pytest.raises(BadInput, match=changed.partition("=")[0]):
+            Book(out, parse([*words, changed])[0])
+    with pytest.raises(BadInput, match=r"source\.kind"):
+        Book(out, parse([*words[:-1], "source.kind=recorded"])[0])
+
+
+def test_what_moved_sources_say_is_kept(out: Path, config: CollectConfig) -> None:
+    book, tried = opened(out, config), try_all(config, [COUNTING])[COUNTING.key]
+    moved = replace(COUNTING, policy="source")
+    for said in ("served at a; it does not say what", "served at b", "served at a; it does not say what"):
+        book.enter(moved, replace(tried, provenance=said))
+    book.save(0.0)
+    book.close()
+    said = json.loads((out / "collect.json").read_text())["orders"][moved.key]["source"]
+    assert said == "served at a; it does not say what; and served at b"
+
+
 def begin(url: str, config: CollectConfig, whole: tuple[int, ...], partial: tuple[int, ...] = ()) -> None:
     """Episodes in the replay, of which no ledger knows; the partial ones without their end."""
     spec = try_all(config, [COUNTING])[COUNTING.key].spec
