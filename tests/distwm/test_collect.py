@@ -145,6 +145,9 @@ def test_a_collection_with_a_name_is_settings() -> None:
     config, orders = parse(["pi05", "tasks=1", "source.execute_steps=10"])
     assert [order.key for order in orders] == ["libero/libero_spatial/1=source"]
     assert (config.source.kind, config.source.execute_steps, config.runner.starts) == ("openpi", 10, "in_order")
+    assert config.out == "runs/pi05-libero_spatial"
+    assert parse(["pi05", "suite=libero/libero_90"])[0].out == "runs/pi05-libero_90"
+    assert parse(["pi05", "out=elsewhere"])[0].out == "elsewhere"
     with pytest.raises(BadInput, match="pi05"):
         parse(["pi06"])
 
