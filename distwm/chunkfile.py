@@ -14,6 +14,7 @@ import numpy as np
 from learners.rvq.chunks import ChunksConfig, has_plans, planned, windows
 from replay.dataset.episodes import NamedEpisode, Reader
 from replay.dataset.files import replace_file
+from replay.dataset.format import PROVENANCE
 from replay.errors import BadInput
 from replay.schema import Episode, EpisodeKey
 
@@ -23,7 +24,7 @@ FILE, CARD = "chunks.npz", "card.json"
 def write_chunks(reader: Reader, out: Path, size: int, config: ChunksConfig | None = None) -> dict[str, Any]:
     """`out`/chunks.npz with actions (N, size, A) float32 in environment units, episode (N,) and start (N,) int64 (which
     action of its episode a chunk begins with), names (E,); and `out`/card.json, which is returned: how many there are,
-    of what kind, and the SHA-256 of the file.
+    of what kind, whose they are, and the SHA-256 of the file.
 
     Episodes are ordered by their streams, numbers in them by value, so that it does not matter who played them or when.
     Raises BadInput where there is no chunk.
@@ -44,12 +45,14 @@ def write_chunks(reader: Reader, out: Path, size: int, config: ChunksConfig | No
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     replace_file(out / FILE, content.getvalue())
+    said = reader.origin.get(PROVENANCE)
     card = {
         "episodes": len(episodes),
         "chunks": len(arrays["actions"]),
         "shape": [size, arrays["actions"].shape[-1]],
         "kind": "predicted at replan points" if cut is planned else f"windows, stride {config.stride}",
         "acted_by": sorted({actor.source for one in episodes for actor in one.actors}),
+        **({PROVENANCE: said} if said else {}),
         "sha256": hashlib.sha256(content.getvalue()).hexdigest(),
     }
     replace_file(out / CARD, (json.dumps(card, indent=1) + "\n").encode())

@@ -65,7 +65,7 @@ def _export(crew: Crew, stage: PlannedStage, figures: Mapping[str, float]) -> No
         weights = ray.get(crew.learners.weights(), timeout=crew.config.cluster.start_timeout_s)
         directory = crew.root / "artefacts" / stage.key
         directory.parent.mkdir(exist_ok=True)
-        export(crew.spec, weights, directory, dict(figures), provenance_of(crew.config))
+        export(crew.spec, weights, directory, dict(figures), provenance_of(crew.config, crew.root))
 
 
 def _save_results(crew: Crew, stage: PlannedStage, verdicts: Mapping[str, Verdict]) -> None:

@@ -39,11 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_one(config: RunConfig) -> int:
     from distwm.preflight import check_machine
+    from distwm.records import note_provenance
 
-    check_machine(config)
+    provenance = check_machine(config)
     run_dir = RunDir(resolve_run_dir(config, f"seed{config.seed}"))
     with run_dir.owned():
         run_dir.claim(config)
+        note_provenance(run_dir.root, provenance)
         with output_to(run_dir.log) as terminal:
             from distwm.driver import drive  # Ray and torch: seconds that a mistyped key should not cost
 

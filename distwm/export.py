@@ -89,9 +89,10 @@ def _export(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _opened(arguments: argparse.Namespace) -> Iterator[SourceReader]:
     """The episodes of SOURCE."""
+    from distwm.records import noted_provenance
     from distwm.replay.where import find
     from replay.config import ReplayConfig
-    from replay.dataset.format import is_dataset
+    from replay.dataset.format import PROVENANCE, is_dataset
     from replay.errors import BadInput
     from replay.sources.dataset_source import DatasetSource
     from replay.sources.redis_source import RedisSource
@@ -108,10 +109,12 @@ def _opened(arguments: argparse.Namespace) -> Iterator[SourceReader]:
         spec = next(filter(None, (shard.spec() for shard in place.shards())), None)
         if spec is None:
             raise BadInput(f"The run {place.run} has no experience.", "Export a run that has collected some.")
+        said = noted_provenance(Path(arguments.source), place.run) if arguments.source else ""
+        origin = {"run": place.run} | ({PROVENANCE: said} if said else {})
         # No arena: the run's own readers may be using it, and every chunk is wanted once.
         live = RedisSource(replace(place.config, arena_bytes=0), place.run, spec)
         try:
-            yield SourceReader(live, {"run": place.run}, partial=arguments.partial)
+            yield SourceReader(live, origin, partial=arguments.partial)
         finally:
             live.close()
 

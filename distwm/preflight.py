@@ -17,18 +17,21 @@ from replay.shards.status import status
 from replay.sources.opening import check_recorded
 
 
-def check_machine(config: RunConfig) -> None:
-    """Raises Missing, BadInput or, if the given replay does not answer, TryAgain."""
+def check_machine(config: RunConfig) -> str:
+    """The provenance of the action source, nothing where none is followed. Raises Missing, BadInput or, if the given
+    replay does not answer, TryAgain."""
     spec = records_of(config)
-    _check_names(config, spec)
+    provenance = _check_names(config, spec)
     check_recorded(config.replay, spec)
     check_wandb(config.log)
     if config.replay.url:
         status(config.replay, "preflight")
+    return provenance
 
 
-def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
-    """Builds the system without its numbers, and asks it for every objective and agent that the plan will ask for."""
+def _check_names(config: RunConfig, spec: EpisodeSpec) -> str:
+    """Builds the system without its numbers, and asks it for every objective and agent that the plan will ask for.
+    Returns the provenance of the source that they follow."""
     try:
         with torch.device("meta"):
             system = config.system.build(spec)
@@ -42,3 +45,4 @@ def _check_names(config: RunConfig, spec: EpisodeSpec) -> None:
     with briefly(config.source if wanted else SourceConfig(), config.env) as following:
         for policy in policies:
             build(policy, config.env, spec, config.behaviour, system, following)
+        return following.source.spec.provenance if following else ""

@@ -29,6 +29,12 @@ MAY_CHANGE = (
     "learner.device",
     "learner.threads",
     "learner.prefetch",
+    "source.url",  # a server that moved; which policy it serves is for whoever starts it to keep
+    "source.api_key_env",
+    "source.connections",
+    "source.*timeout_s",
+    "source.retries",
+    "source.keepalive_s",
     "replay.url",
     "replay.connect_timeout_s",
     "replay.outage_s",

@@ -18,7 +18,7 @@ class FleetConfig:
     runners: int = 2
     cpus_per_runner: float = 1.0
     call_timeout_s: float = 3600.0  # for one piece of work, however well it gets on; waiting for the replay apart
-    stall_s: float = 120.0  # without a step of a busy runner; at least env.host.reset_s. Such a runner is replaced
+    stall_s: float = 120.0  # without a step of a busy runner, which is replaced; at least reset_s, or a source's answer
     restart_timeout_s: float = 120.0  # how long work waits for a runner while none is up
     max_restarts: int = -1  # of each runner; -1: no limit
     max_retries: int = 3  # of each piece of work

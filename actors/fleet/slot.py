@@ -11,6 +11,7 @@ from actors.fleet.pulse import Pulse
 from actors.fleet.work import REASONS, Reason, RunnerStatus, State, Work
 
 FOREVER = float("inf")
+ANSWER_MARGIN_S = 10.0  # beyond what an action source is allowed, so that its own error comes first
 
 
 @dataclass(slots=True)
@@ -67,12 +68,20 @@ class Slot:
         return self.state in ("idle", "busy")
 
     def stall_limit_s(self, configured: float, now: float) -> float:
-        """How long its counter may stand still at work: a reset may take as long as it is allowed to; before the first
-        step environments are made, and after one has failed another, for which the rest may have to wait."""
+        """How long its counter may stand still at work: a reset and the first answer of an action source elsewhere may
+        take as long as they are allowed to; before the first step environments are made, and after one has failed
+        another, for which the rest may have to wait."""
         host = self.member.env.host
-        limit = max(configured, host.reset_s)
+        limit = max(configured, host.reset_s, self._answer_s)
         making = not self.pulse.stepped or now - self.pulse.failed_s <= limit + host.start_s
         return limit + host.start_s if making else limit
+
+    @property
+    def _answer_s(self) -> float:
+        """Until a source elsewhere must have answered, connecting again included; 0 without one."""
+        source = self.member.source
+        longest = max(source.first_timeout_s, source.timeout_s)
+        return source.connect_timeout_s + longest + ANSWER_MARGIN_S if source.remote else 0.0
 
     def status(self, newest: int) -> RunnerStatus:
         """`newest`: the newest version of weights that the fleet knows."""

@@ -14,6 +14,9 @@ A word with a slash is a task, the number of runners that play it (1), and who a
 disturbed, where it has one; else random). Settings: episodes= of each task, minutes= of collecting in all, out=, seed=,
 and any key of env. behaviour. runner. fleet. replay. and cluster., for all tasks; --help-config lists them.
 
+A word alone is a collection with a name, from configs/collect; what is given beside it wins. Without out= it goes to
+runs/NAME-SUITE.
+
 Each task becomes a replay run of its own in DIR, its episodes labelled with the policy's name. `python -m distwm.replay
 status|verify DIR` and `python -m distwm.export dataset DIR --run NAME` read it.
 
@@ -25,6 +28,8 @@ examples:
   python -m distwm.collect dmc/walker_walk:2 libero/libero_object/4 crafter/reward episodes=50 out=runs/mixed
   python -m distwm.collect dmc/cartpole_swingup=expert dmc/cartpole_swingup=random episodes=20 out=runs/graded
   python -m distwm.collect dmc/walker_walk:4 minutes=10 env.pixels=false replay.url=redis://HOST:6380 out=runs/walker
+  python -m distwm.collect pi05 suite=libero_spatial episodes=50 source.url=ws://HOST:8000
+                                                               to runs/pi05-libero_spatial
 """
 
 

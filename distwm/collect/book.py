@@ -82,7 +82,7 @@ class Book:
         row |= {"task": order.task, "policy": order.policy, "runners": order.runners, "run": order.run(self.name)}
         row |= {"seed": self.config.seed, "spec_hash": spec.hash, "spec": [asdict(f) for f in spec.fields]}
         row |= {"task_text": info.task_text, "fps": info.fps, "success_terminates": info.success_terminates}
-        row |= {"source": tried.provenance or f"the policy {order.policy!r}"}
+        row |= {"source": _with(row.get("source", ""), tried.provenance or f"the policy {order.policy!r}")}
         row["init_states"] = info.init_states if self.config.runner.starts == "in_order" else 0
         self.played.setdefault(order.key, {})
 
@@ -172,6 +172,11 @@ def _settings(config: CollectConfig) -> dict[str, Any]:
     """Every setting, without secrets, as JSON has them."""
     plain = leaves(config) | {"replay.url": redacted(config.as_run()).replay.url}
     return json.loads(json.dumps(plain))
+
+
+def _with(before: str, said: str) -> str:
+    """Both, where a collection went on with a source that says other things, such as another address."""
+    return before if said in before.split("; and ") else "; and ".join(filter(None, (before, said)))
 
 
 def _compare(root: Path, saved: Mapping[str, Any], config: CollectConfig) -> None:

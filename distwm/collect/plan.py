@@ -27,7 +27,7 @@ from replay.errors import BadInput
 class CollectConfig:
     """The settings of `python -m distwm.collect`, for all tasks."""
 
-    out: str = ""  # the directory of the replay, the manifest and the log
+    out: str = ""  # of the replay, the manifest and the log; empty = runs/<name>-<suite> of a collection with a name
     suite: str = ""  # all its tasks, beside those that are named: dmc, libero/libero_spatial, or libero_spatial
     tasks: tuple[str, ...] = ()  # of the suite; empty = all
     policy: str = ""  # who acts in the suite; empty = the task's own expert, disturbed, or noise
@@ -100,6 +100,8 @@ def parse(words: Sequence[str]) -> tuple[CollectConfig, tuple[Order, ...]]:
     for name in names:
         given = flatten(presets.read(presets.collection_path(name))) | given
     config = apply(CollectConfig(), given)
+    if names and not config.out:
+        config = replace(config, out=_default_out(names, config.suite))
     orders = (*map(_order, tasks), *_of_suite(config))
     for place, order in enumerate(orders):
         if order.key in [other.key for other in orders[:place]]:
@@ -115,6 +117,12 @@ def check(config: CollectConfig, orders: Sequence[Order]) -> None:
         raise BadInput("It is not said where to collect to.", "Add out=DIR.")
     if not config.episodes and not config.minutes:
         raise BadInput("It is not said how much to collect.", "Add episodes=N of each task, or minutes=N.")
+
+
+def _default_out(names: Sequence[str], suite: str) -> str:
+    """runs/<name>-<suite>: runs/pi05-libero_spatial."""
+    parts = [*names, suite.rpartition("/")[2]]
+    return f"runs/{plain('-'.join(filter(None, parts)))}"
 
 
 def plain(text: str) -> str:

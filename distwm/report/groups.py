@@ -27,7 +27,7 @@ from replay.errors import BadInput, DistwmError
 
 # Of no consequence for a curve that is cut, besides those of how a run is executed.
 BESIDE = ("seed", "seeds", "evaluate.*", "stages.*.budget_steps")
-SHOWN = ("fleet.runners",)  # how a run is executed, but worth a comparison
+SHOWN = ("fleet.runners", "source.url")  # how a run is executed, but worth a comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 
 FORMAT, VERSION = "distwm-dataset", 1
 MANIFEST = "manifest.json"
+PROVENANCE = "provenance"  # in an origin: whose actions the data holds, in words
 
 
 class DamagedData(BadInput):
@@ -161,6 +162,11 @@ def _bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise damaged(path, 0, f"it cannot be read ({error.strerror})") from error
+
+
+def identity(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an origin tells data sets apart: all but the words on whose actions they hold, which may grow."""
+    return {name: value for name, value in origin.items() if name != PROVENANCE}
 
 
 def _parse(path: Path, text: bytes, build: Callable[[Any], _T]) -> _T:

@@ -22,6 +22,7 @@ from replay.dataset.format import (
     MANIFEST,
     Manifest,
     StoredEpisode,
+    identity,
     is_dataset,
     read_list,
     read_manifest,
@@ -135,7 +136,9 @@ class DatasetWriter(DirectoryWriter):
         if is_dataset(self.directory):
             there = read_manifest(self.directory)
             _check_same(self.directory, there, self._manifest)
-            self._manifest = there
+            self._manifest = replace(there, origin=self._manifest.origin)
+            if self._manifest.origin != there.origin:
+                write_manifest(self.directory, self._manifest)
         else:
             _check_empty(self.directory)
             write_manifest(self.directory, self._manifest)
@@ -202,7 +205,7 @@ def _check_same(directory: Path, there: Manifest, wanted: Manifest) -> None:
     differences = {
         "name": (there.name, wanted.name),
         "episode spec": (there.spec.hash, wanted.spec.hash),
-        "origin": (there.origin, wanted.origin),
+        "origin": (identity(there.origin), identity(wanted.origin)),
     }
     for what, (one, other) in differences.items():
         if one != other:

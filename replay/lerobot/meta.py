@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from replay.dataset.files import replace_file
+from replay.dataset.format import identity
 from replay.errors import BadInput
 from replay.lerobot.format import CODEBASE, DATA_PATH, EPISODES_PATH, FILES_IN_CHUNK, INFO, STATS, TASKS, Column, place
 from replay.lerobot.stats import Stats, merged
@@ -39,7 +40,7 @@ class Meta:
         info = json.loads(path.read_bytes())
         notes = {**info.get("distwm", {})}
         files = notes.pop("files", 0)
-        there, wanted = notes | {"fps": info["fps"]}, self._notes | {"fps": self._fps}
+        there, wanted = _compared(notes, info["fps"]), _compared(self._notes, self._fps)
         if different := [key for key in wanted if there.get(key) != wanted[key]]:
             raise BadInput(
                 f"{self._directory} holds another data set: its {different[0]} is {there.get(different[0])!r}, not "
@@ -94,6 +95,10 @@ class Meta:
         pq.write_table(table, sink, compression="snappy", write_page_checksum=True)
         (self._directory / path).parent.mkdir(parents=True, exist_ok=True)
         replace_file(self._directory / path, sink.getvalue().to_pybytes())
+
+
+def _compared(notes: Mapping[str, Any], fps: int) -> dict[str, Any]:
+    return {**notes, "fps": fps, "origin": identity(notes.get("origin", {}))}
 
 
 def packed(feature: str, stats: Stats) -> Row:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from replay.check import check_spec
 from replay.dataset.episodes import NamedEpisode, Unreadable, check_episode
+from replay.dataset.format import PROVENANCE
 from replay.errors import BadInput
 from replay.lerobot.files import ERRORS, EpisodeRow, FrameFile, read_episodes, read_info, read_tasks
 from replay.lerobot.layout import ForeignLayout, Layout, OwnLayout, inside
@@ -55,6 +56,8 @@ class LeRobotReader:
             "tasks": [tasks[number] for number in sorted(tasks)],
             "rename": dict(rename or {}),
         }
+        if said := info.get("distwm", {}).get("origin", {}).get(PROVENANCE):
+            self.origin[PROVENANCE] = said
 
     def read(self, skip: Container[str] = ()) -> Iterator[NamedEpisode | Unreadable]:
         """Every episode whose name is not in `skip`, in the order of their numbers."""

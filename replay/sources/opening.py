@@ -54,6 +54,12 @@ def recorded_parts(config: ReplayConfig) -> list[str]:
     return [] if any(map(_is_live, names)) else names
 
 
+def recorded_among(config: ReplayConfig) -> list[str]:
+    """The data sets of a mixture, whether there is live experience beside them or not."""
+    names = [name for name, _ in parse_mixture(config.mixture)] if config.mixture else []
+    return [name for name in names if not _is_live(name)]
+
+
 def discard_arenas(config: ReplayConfig, run: str) -> None:
     """Removes what killed readers of `open_source` have left in this machine's memory; not what others still use."""
     if not config.arena_bytes:

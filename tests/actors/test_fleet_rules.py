@@ -16,6 +16,7 @@ from actors.fleet.actor import Progress
 from actors.fleet.pulse import WINDOW_S, Pulse
 from actors.fleet.slot import Slot
 from actors.hosting.config import HostConfig
+from actors.sources.source import SourceConfig
 from replay.errors import BadInput
 
 
@@ -95,6 +96,17 @@ def test_making_and_resetting_environments_may_take_their_time() -> None:
     slot.pulse.note(progress(1), 0.0)
     assert slot.stall_limit_s(120.0, 0.0) == 120.0
     assert slot.stall_limit_s(0.5, 0.0) == 1.0
+
+
+def test_a_source_elsewhere_may_take_as_long_as_it_is_allowed_to() -> None:
+    """In the middle of an episode too: its server came back, and compiles again."""
+    env = EnvConfig(task="counting/5", host=HostConfig(start_s=1.0, reset_s=1.0))
+    for kind, limit_s in (("openpi", 615.0), ("lerobot", 615.0), ("scripted", 60.0), ("", 60.0)):
+        source = SourceConfig(kind=kind, first_timeout_s=600.0, connect_timeout_s=5.0)
+        slot = Slot(index=0, place=0, member=Member(env=env, run="r", source=source), reserved=True)
+        slot.pulse.note(progress(1), 0.0)
+        assert slot.stall_limit_s(60.0, 0.0) == limit_s
+    assert slot.stall_limit_s(900.0, 0.0) == 900.0
 
 
 def test_one_that_is_made_again_may_take_as_long_as_the_first() -> None:

@@ -25,6 +25,8 @@ from distwm.collect.book import Book, Played, read_ledger
 from distwm.collect.plan import CollectConfig, Order, parse
 from distwm.collect.resume import Shelf
 from distwm.collect.tryout import try_all
+from distwm.config import load
+from distwm.records import provenance_of
 from distwm.replay.__main__ import main as replay_command
 from replay.dataset.format import read_manifest
 from replay.errors import BadInput
@@ -143,6 +145,9 @@ def test_a_collection_with_a_name_is_settings() -> None:
     config, orders = parse(["pi05", "tasks=1", "source.execute_steps=10"])
     assert [order.key for order in orders] == ["libero/libero_spatial/1=source"]
     assert (config.source.kind, config.source.execute_steps, config.runner.starts) == ("openpi", 10, "in_order")
+    assert config.out == "runs/pi05-libero_spatial"
+    assert parse(["pi05", "suite=libero/libero_90"])[0].out == "runs/pi05-libero_90"
+    assert parse(["pi05", "out=elsewhere"])[0].out == "elsewhere"
     with pytest.raises(BadInput, match="pi05"):
         parse(["pi06"])
 
@@ -246,6 +251,30 @@ def test_other_settings_are_another_collection(out: Path, config: CollectConfig)
         opened(out, config)
 
 
+def test_a_server_may_move(out: Path) -> None:
+    words = ["episodes=8", *SMALL, "source.kind=openpi"]
+    opened(out, parse([*words, "source.url=ws://a:1"])[0]).close()
+    transport = ["url=ws://b:2", "first_timeout_s=900", "timeout_s=9", "connect_timeout_s=9", "retries=9"]
+    transport += ["connections=9", "api_key_env=KEY", "keepalive_s=0"]
+    opened(out, parse([*words, *(f"source.{word}" for word in transport)])[0]).close()
+    for changed in ("source.execute_steps=2", "source.horizon=20"):
+        with pytest.raises(BadInput, match=changed.partition("=")[0]):
+            Book(out, parse([*words, changed])[0])
+    with pytest.raises(BadInput, match=r"source\.kind"):
+        Book(out, parse([*words[:-1], "source.kind=recorded"])[0])
+
+
+def test_what_moved_sources_say_is_kept(out: Path, config: CollectConfig) -> None:
+    book, tried = opened(out, config), try_all(config, [COUNTING])[COUNTING.key]
+    moved = replace(COUNTING, policy="source")
+    for said in ("served at a; it does not say what", "served at b", "served at a; it does not say what"):
+        book.enter(moved, replace(tried, provenance=said))
+    book.save(0.0)
+    book.close()
+    said = json.loads((out / "collect.json").read_text())["orders"][moved.key]["source"]
+    assert said == "served at a; it does not say what; and served at b"
+
+
 def begin(url: str, config: CollectConfig, whole: tuple[int, ...], partial: tuple[int, ...] = ()) -> None:
     """Episodes in the replay, of which no ledger knows; the partial ones without their end."""
     spec = try_all(config, [COUNTING])[COUNTING.key].spec
@@ -334,6 +363,11 @@ def test_a_suite_follows_a_source_and_is_filmed(tmp_path: Path, command: Command
         seeds = [json.loads(line)["seed"] for line in file if "tabletop" in line]
     assert sorted(seeds) == sorted(episode_seed(0, number) for number in range(3))
     audit(out, 3)
+    words = [str(out), "--run", "picked.tabletop.pick_place", "--out"]
+    assert export.main(["dataset", *words, str(tmp_path / "set")]) == 0
+    assert "scripted expert" in provenance_of(load("rvq", {"replay.mixture": f"{tmp_path / 'set'}=1"}), tmp_path)
+    assert export.main(["chunks", *words, str(tmp_path / "chunks")]) == 0
+    assert "scripted expert" in json.loads((tmp_path / "chunks/card.json").read_text())["provenance"]
 
 
 @pytest.mark.slow

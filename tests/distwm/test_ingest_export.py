@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.sources.source import SourceConfig
 from distwm import export, ingest
 from distwm.config import RunConfig, dump
+from distwm.records import provenance_of
 from distwm.replay.__main__ import main as replay_command
 from replay.config import ReplayConfig
 from replay.dataset.episodes import Actor, NamedEpisode
@@ -121,7 +123,25 @@ def test_there_and_back_again(run_dir: Path, tmp_path: Path, capsys: pytest.Capt
         assert (one.name, one.key, one.actors, one.task) == (other.name, other.key, other.actors, other.task)
         assert all(one.arrays[name].tobytes() == other.arrays[name].tobytes() for name in one.arrays)
     assert read_manifest(Path(second)).origin["fps"] == 5
+    assert read_manifest(Path(second)).origin["provenance"] == read_manifest(Path(first)).origin["provenance"] != ""
     assert export.main(["lerobot", second, "--out", str(tmp_path / "third")]) == 0, "the fps is known by now"
+
+
+def test_whose_actions_they_are_goes_along(run_dir: Path, tmp_path: Path) -> None:
+    """Also into a data set that did not say it, by the same command again; the words are no reason to refuse one."""
+    first, exported = str(tmp_path / "first"), str(tmp_path / "exported")
+    words = ["dataset", str(run_dir), "--out", first]
+    assert export.main(words) == 0
+    assert "policies of this run" in read_manifest(Path(first)).origin["provenance"]
+    assert export.main(["lerobot", first, "--out", exported, "--fps", "5"]) == 0
+    settings = replace(RunConfig(), source=SourceConfig(kind="openpi", url="ws://moved:1"))
+    (run_dir / "config.yaml").write_text(dump(settings))
+    assert export.main(words) == 0
+    assert "openpi at ws://moved:1" in read_manifest(Path(first)).origin["provenance"]
+    assert export.main(["lerobot", first, "--out", exported, "--fps", "5"]) == 0
+    learnt = provenance_of(replace(RunConfig(), replay=ReplayConfig(mixture=f"{first}=0.5,live=0.5")), tmp_path)
+    assert "openpi at ws://moved:1" in learnt
+    assert "policies of this run" in learnt
 
 
 def test_what_has_not_ended_is_left_out(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

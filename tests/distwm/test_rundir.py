@@ -21,6 +21,10 @@ def test_claim_and_claim_again(tmp_path: Path) -> None:
         assert run_dir.claim(apply(config, {"log.every_s": 1, "fleet.runners": 5})) is True
         patient = {"env.host.step_s": 300.0, "runner.env_retries": 9}  # as an error of an environment may ask for
         assert run_dir.claim(apply(config, patient)) is True
+        moved = {"source.url": "ws://b:2", "source.first_timeout_s": 900.0, "source.retries": 9}
+        assert run_dir.claim(apply(config, moved)) is True
+        with pytest.raises(BadInput, match=r"source\.execute_steps"):
+            run_dir.claim(apply(config, {"source.execute_steps": 2}))
         assert run_dir.run_id == name
         with pytest.raises(BadInput, match=r"tokenizer\.lr .*seed|seed .*tokenizer\.lr"):
             run_dir.claim(apply(config, {"seed": 1, "tokenizer.lr": 1.0}))
