@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from learners.rvq.bands import BandTokenizer
 from learners.rvq.chunks import Chunks, ChunksConfig, card, load
-from learners.rvq.heldout import Layers, by_layers, half_ranges
+from learners.rvq.heldout import Layers, by_layers, half_ranges, lost_by
 from learners.rvq.hypotheses import SCORES, Hypothesis, examine
 from learners.rvq.notes import Notes
 from learners.rvq.phases import MARGIN, by_phase, layers_needed, of_chunks
@@ -132,7 +132,13 @@ def find(config: AnalyseConfig, tokenizer: RVQTokenizer, bands: BandTokenizer, t
     """Everything on the same held-out chunks. Peers see what the bands see: the training chunks, normalised alike."""
     rvq, own = by_layers(tokenizer, held.actions), by_layers(bands, held.actions)
     known, asked = (bands.normalise(chunks.actions).cpu().numpy() for chunks in (train, held))
-    against = Yardstick(truth=asked, scale=half_ranges(bands.normalizer), gripper=bands.normalizer.gripper)
+    normalizer = bands.normalizer
+    against = Yardstick(
+        truth=asked,
+        scale=half_ranges(normalizer),
+        gripper=normalizer.gripper,
+        lost=lost_by(normalizer, held.actions),
+    )
     curves = {"rvq": points_of(rvq), "bands": points_of(own), **peers(config.peers, known, against)}
     coarse = min(config.coarse_layers, tokenizer.num_layers)
     gates = (("coarse", coarse, config.coarse_mse), ("fine", tokenizer.num_layers, config.fine_mse))

@@ -6,15 +6,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dct as scipy_dct
 from scipy.fft import idct
 
 from learners.rvq.errors import Errors, r2, ratio, sign_errors, squared
+from learners.rvq.heldout import half_ranges, lost_by
 from learners.rvq.hypotheses import Interval, bootstrap, examine, verdict
+from learners.rvq.normalizer import Normalizer
 from learners.rvq.peers import cosines, steps
 from learners.rvq.peers.byte_pairs import BytePairs
+from learners.rvq.peers.coded import Coded
 from learners.rvq.peers.fast import Fast, apart
 from learners.rvq.phases import GRASP, PLACE, REACH, by_phase, layers_needed, of_chunks, phases
 from learners.rvq.rates import PeersConfig, Yardstick, at_most, between, flat, peers
@@ -122,6 +126,28 @@ def test_errors_of_the_arm_and_of_the_gripper_make_the_whole() -> None:
     assert sign_errors(truth, np.where([False, False, True], -truth, truth), 2) == 1
     assert sign_errors(truth, truth, 2) == 0
     assert ratio(80, 10, 7) == 28  # the document's figure at one layer
+
+
+@pytest.mark.parametrize("least", [0.3, 1.0])
+def test_a_gripper_between_its_positions_is_an_error_of_all_methods(least: float) -> None:
+    """Normalised chunks come back as they are: what is left is what normalising loses, nothing of a gripper at +-1."""
+    rng = np.random.default_rng(0)
+    actions = smooth(200).astype(np.float32)
+    actions[..., 2] *= rng.uniform(least, 1.0, (200, 10))
+    normalizer = Normalizer(3)
+    normalizer.fit(torch.from_numpy(actions))
+    truth = normalizer(torch.from_numpy(actions)).numpy()
+    back = normalizer.inverse(torch.from_numpy(truth)).numpy()
+    scale, lost = half_ranges(normalizer), lost_by(normalizer, actions)
+    errors = squared(truth, truth, scale, 2, lost)
+    kept = Yardstick(truth=truth, scale=scale, gripper=2, lost=lost).points([Coded(8, 1, truth)])
+    actual = np.square((back - actions)[..., 2].astype(np.float64)).mean()
+    assert (actual > 0.03) == (least < 1)
+    for raw, gripper in ((errors.raw.mean(), errors.gripper.mean()), (kept["mse_raw"][0], kept["mse_gripper"][0])):
+        assert raw == pytest.approx(actual / 3)
+        assert gripper == pytest.approx(actual / scale[2] ** 2)
+    assert not errors.norm.any()
+    assert not errors.arm.any()
 
 
 def test_intervals_are_over_episodes() -> None:

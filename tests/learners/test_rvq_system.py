@@ -12,7 +12,10 @@ import torch
 from rvq_kit import config, quick
 
 from learners.learner import Learner, LearnerConfig
+from learners.rvq.analyse import find
 from learners.rvq.bands import BandTokenizer
+from learners.rvq.chunks import of_episodes
+from learners.rvq.heldout import half_ranges
 from learners.rvq.notes import BYTES, Notes
 from learners.rvq.system import RVQ, RVQConfig
 from learners.rvq.tokenizer import RVQTokenizer
@@ -86,6 +89,23 @@ def test_gates_are_held_out_figures_by_layer() -> None:
     assert shown["rvq_examples"]["reconstructed"].shape == (3, *shown["rvq_examples"]["original"].shape)
     assert shown["rvq_usage"]["counts"].shape == (3, 32)
     found.close()
+
+
+def test_raw_errors_are_those_of_the_actions_as_they_were() -> None:
+    """Of a gripper of any size: also what normalising it leaves out, for what is learnt and for all peers."""
+    chunks = of_episodes([picking.actions(seed) for seed in range(14)], 10, 5)
+    rng = np.random.default_rng(0)
+    chunks.actions[..., 6] *= rng.uniform(0.3, 1.0, chunks.actions.shape[:2])
+    system = quick().build(picking.SPEC)
+    system.tokenizer.fit(chunks, updates=5)
+    system.bands.fit(chunks)
+    found = find(system.config.analyse, system.tokenizer, system.bands, chunks, chunks)
+    for tokenizer, layers in ((system.tokenizer, found.rvq), (system.bands, found.bands)):
+        square = np.square(tokenizer.decode(tokenizer.encode(chunks.actions)).numpy() - chunks.actions)
+        assert layers.errors[-1].raw.mean() == pytest.approx(square.mean(), rel=1e-4)
+        width = half_ranges(tokenizer.normalizer)[6]
+        assert layers.errors[-1].gripper.mean() == pytest.approx(square[..., 6].mean() / width**2, rel=1e-4)
+    assert all(points["mse_gripper"].min() > 0.04 for points in found.curves.values())
 
 
 def test_the_comparing_stage_leaves_weights_alone(trained: Learner) -> None:
