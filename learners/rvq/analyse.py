@@ -53,6 +53,7 @@ class AnalyseObjective:
     def __init__(
         self, config: AnalyseConfig, tokenizer: RVQTokenizer, bands: BandTokenizer, chunks: ChunksConfig, notes: Notes
     ) -> None:
+        """`notes` is the card of the data that the bands were fitted to."""
         self.config, self.tokenizer, self.bands, self.chunks, self.notes = config, tokenizer, bands, chunks, notes
         self._train: Chunks | None = None
         self._findings: Findings | None = None
@@ -72,7 +73,7 @@ class AnalyseObjective:
         known = card(self._train, self.chunks.of("train"))
         if not self.bands.ready or self.notes.read().get("data_hash") != known["data_hash"]:
             self.bands.fit(self._train, stride=self.chunks.of("train"))
-        self.notes.write(known)
+            self.notes.write(known)
 
     def batch(self, source: Source, key: tuple[int, ...], progress: float) -> Tensor:
         return torch.zeros(())

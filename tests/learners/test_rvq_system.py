@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,26 @@ def test_weights_carry_everything_that_is_exported(trained: Learner, tmp_path: P
     assert learnt.card["sources"] == {"scripted": len(source().episodes("train"))}
     assert learnt.card["actions"].startswith("windows")
     assert bands.card == learnt.card
+
+
+def test_bands_are_fitted_again_to_new_chunks_and_their_card_says_to_which(tmp_path: Path) -> None:
+    """Training reads the new chunks first; until they are compared, the bands are those of the old ones."""
+    own, (old, new) = quick().build(picking.SPEC), (picking.source(count) for count in (10, 16))
+    learn, compare = own.objective("rvq"), own.objective("analyse")
+    hashes, books = [], []
+    for objective, read in ((learn, old), (compare, old), (learn, new), (compare, new), (compare, new)):
+        objective.prepare(read)
+        own.export(tmp_path / "saved", {}, "whose")
+        learnt, bands = (tmp_path / name / "metrics.json" for name in ("saved", "saved-bands"))
+        cards = [json.loads(path.read_text())["data"] if path.exists() else {} for path in (learnt, bands)]
+        hashes.append([card.get("data_hash") for card in cards])
+        books.append(own.bands.codebooks.clone())
+    (first, _), (second, _) = hashes[0], hashes[2]
+    assert first != second
+    assert hashes == [[first, None], [first, first], [second, first], [second, second], [second, second]]
+    fresh = quick().build(picking.SPEC)
+    fresh.objective("analyse").prepare(new)
+    assert [torch.equal(each, fresh.bands.codebooks) for each in books] == [False, False, False, True, True]
 
 
 def test_predicted_chunks_are_trained_on_where_there_are_any() -> None:
