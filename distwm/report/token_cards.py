@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
-import numpy as np
-from matplotlib.figure import Figure
-
 from distwm.report import page, tokens
+from distwm.report.drawn import Draw, save
 from distwm.report.inputs import Arrays, RunFindings
 from distwm.report.numerals import number
 from distwm.report.page import Cell
-from distwm.rundir import write_atomically
-
-Draw = Callable[[str, Figure | None], str]
 
 
 def cards(run: RunFindings, draw: Draw) -> str:
@@ -34,7 +25,7 @@ class _Shown:
     def hypotheses(self) -> str:
         if not (found := self._found.get("hypotheses")):
             return ""
-        _save(self._folder, "hypotheses", found)
+        save(self._folder, "hypotheses", found)
         text = (
             "Mean squared error of held-out chunks, normalised, with a 95% bootstrap interval over episodes. Validated "
             "is only what lies below its gate with the whole interval."
@@ -44,41 +35,38 @@ class _Shown:
     def layers(self) -> str:
         if not (found := self._found.get("rvq_layers")):
             return ""
-        _save(self._folder, "layers", found)
         text = "Held-out chunks, coded by the first layers alone. A chunk of float32 is the unit of the ratio."
-        return page.card("Layers", text, self._draw("layers", tokens.by_layers(found)), _table(found))
+        return page.card("Layers", text, self._draw("layers", tokens.by_layers(found), found), _table(found))
 
     def rates(self) -> str:
         if not (found := self._found.get("rate_distortion")):
             return ""
-        _save(self._folder, "bits", found)
         text = (
             "Every way of coding the same held-out chunks, fitted to the same training chunks, by the bits that a "
             "chunk takes. Tokens of FAST count as ten bits each."
         )
-        return page.card("Error by bits", text, self._draw("bits", tokens.by_bits(found)))
+        return page.card("Error by bits", text, self._draw("bits", tokens.by_bits(found), found))
 
     def phases(self) -> str:
         if not (found := self._found.get("layers_by_phase")):
             return ""
-        _save(self._folder, "phases", found)
         text = "How many layers a held-out chunk needs until its error is below the gate, by what the robot is at."
-        return page.card("Layers by phase", text, self._draw("phases", tokens.by_phase(found)))
+        return page.card("Layers by phase", text, self._draw("phases", tokens.by_phase(found), found))
 
     def codebooks(self) -> str:
         layers, found = self._found.get("rvq_layers"), self._found.get("rvq_usage")
         if not layers or not found:
             return ""
-        _save(self._folder, "codebooks", {name: layers[name] for name in ("layers", "usage", "perplexity")})
+        numbers = {name: layers[name] for name in ("layers", "usage", "perplexity")} | {"counts": found["counts"]}
         text = "Which codes the held-out chunks ask for. A layer that uses few has more codes than it needs."
-        return page.card("Codebooks", text, self._draw("codebooks", tokens.usage(layers, found["counts"])))
+        return page.card("Codebooks", text, self._draw("codebooks", tokens.usage(layers, found["counts"]), numbers))
 
     def chunks(self) -> str:
         if not (found := self._found.get("rvq_examples")):
             return ""
         text = "Held-out chunks and what is left of them, in units of the environment."
         drawn = tokens.examples(found["original"], found["reconstructed"])
-        return page.card("Original and reconstructed", text, self._draw("trajectories", drawn))
+        return page.card("Original and reconstructed", text, self._draw("trajectories", drawn, found))
 
 
 def _claims(found: Arrays) -> list[tuple[Cell, ...]]:
@@ -110,8 +98,3 @@ def _table(layers: Arrays) -> str:
     ]
     headers = ("layers", "error, normalised ± deviation", "raw", "arm", "gripper", "R²", "tokens", "bits", "ratio")
     return page.table(headers, rows)
-
-
-def _save(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    plain = {key: np.asarray(value).tolist() for key, value in arrays.items()}
-    write_atomically(folder / f"{name}.json", json.dumps(plain, indent=1) + "\n")

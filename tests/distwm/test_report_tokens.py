@@ -1,0 +1,71 @@
+"""The cards of a run about tokenizers of actions: what they say, and the numbers beside their pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distwm.report import write_report
+
+LAYERS = {name: np.array([0.02, 0.001]) for name in ("mse_norm", "std_norm", "mse_raw", "mse_arm", "r2", "usage")}
+LAYERS |= {"layers": np.array([1, 2]), "bits": np.array([80, 160]), "tokens": np.array([10, 20])}
+LAYERS |= {"ratio": np.array([28.0, 14.0]), "perplexity": np.array([12.0, 9.0]), "mse_gripper": np.array([0.4, 0.3])}
+EXHIBITS: dict[str, dict[str, np.ndarray]] = {
+    "rvq_layers": LAYERS,
+    "rvq_usage": {"counts": np.array([[5, 0, 3], [2, 2, 4]])},
+    "rvq_examples": {"original": np.zeros((3, 10, 7)), "reconstructed": np.ones((2, 3, 10, 7))},
+    "rate_distortion": {"rvq_bits": np.array([80, 160]), "rvq_mse_norm": np.array([0.02, 0.001])},
+    "layers_by_phase": {
+        "phases": np.array(["reach", "grasp"]),
+        "counts": np.array([[1, 1, 0], [0, 0, 0]]),
+        "mean": np.array([1.5, np.nan]),
+        "chunks": np.array([2, 0]),
+    },
+    "hypotheses": {
+        "names": np.array(["coarse"]),
+        "gate": np.array([0.01]),
+        "mean": np.array([0.005]),
+        "low": np.array([-np.inf]),
+        "high": np.array([np.inf]),
+        "verdict": np.array(["not shown"]),
+    },
+}
+
+
+def make_run(root: Path, config: dict[str, Any] | None = None, **more: dict[str, np.ndarray]) -> Path:
+    (root / "results").mkdir(parents=True)
+    (root / "config.yaml").write_text(json.dumps(config or {}))
+    for name, arrays in (EXHIBITS | more).items():
+        np.savez(root / "results" / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+    rows = [
+        {"policy": "source", "mode": "sample", "seed": n, "total_reward": 1.0, "length": 9, "success": n < 3}
+        for n in range(4)
+    ]
+    (root / "results" / "returns.json").write_text(json.dumps(rows))
+    return root
+
+
+def numbers(run: Path) -> dict[str, Any]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    paths = (run / "report").glob("*.json")
+    return {path.stem: json.loads(path.read_text(), parse_constant=refuse) for path in paths}
+
+
+def test_every_picture_has_its_numbers_beside_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_report(run)
+    found = numbers(run)
+    assert {path.stem for path in (run / "report").glob("*.png")} == found.keys() - {"hypotheses"}
+    assert found["codebooks"]["counts"] == [[5, 0, 3], [2, 2, 4]]
+    assert np.shape(found["trajectories"]["reconstructed"]) == (2, 3, 10, 7)
+    assert found["phases"]["mean"] == [1.5, None]
+    assert found["hypotheses"]["high"] == [None]
+    (share,) = found["success"].values()
+    assert (share["mean"], share["count"]) == (0.75, 4)
+    assert share["low"] == pytest.approx(0.3, abs=0.02)
