@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from distwm.report import page, tokens
 from distwm.report.drawn import Draw, save
 from distwm.report.inputs import Arrays, RunFindings
@@ -36,7 +38,11 @@ class _Shown:
         if not (found := self._found.get("rvq_layers")):
             return ""
         text = "Held-out chunks, coded by the first layers alone. A chunk of float32 is the unit of the ratio."
-        return page.card("Layers", text, self._draw("layers", tokens.by_layers(found), found), _table(found))
+        bands = self._found.get("bands_layers", {})
+        if bands:
+            text += " Beside them the bands, with as many tokens as take no more bits."
+        numbers = {**found, "bands": bands}
+        return page.card("Layers", text, self._draw("layers", tokens.by_layers(found), numbers), _table(found, bands))
 
     def rates(self) -> str:
         if not (found := self._found.get("rate_distortion")):
@@ -83,7 +89,7 @@ def _claims(found: Arrays) -> list[tuple[Cell, ...]]:
     ]
 
 
-def _table(layers: Arrays) -> str:
+def _table(layers: Arrays, bands: Arrays) -> str:
     rows = [
         (
             Cell(str(layers["layers"][n])),
@@ -93,8 +99,18 @@ def _table(layers: Arrays) -> str:
             Cell(str(int(layers["tokens"][n]))),
             Cell(str(int(layers["bits"][n]))),
             Cell(f"{layers['ratio'][n]:.3g}x"),
+            *(_of_bands(bands, int(layers["bits"][n])) if bands else ()),
         )
         for n in range(len(layers["layers"]))
     ]
     headers = ("layers", "error, normalised ± deviation", "raw", "arm", "gripper", "R²", "tokens", "bits", "ratio")
-    return page.table(headers, rows)
+    return page.table((*headers, *(("arm, bands", "gripper, bands") if bands else ())), rows)
+
+
+def _of_bands(bands: Arrays, bits: int) -> tuple[Cell, Cell]:
+    """Errors of the most tokens that take no more bits."""
+    fitting = np.flatnonzero(bands["bits"] <= bits)
+    if not len(fitting):
+        return Cell("–"), Cell("–")
+    last = fitting[-1]
+    return Cell(number(bands["mse_arm"][last]), f"{bands['bits'][last]} bits"), Cell(number(bands["mse_gripper"][last]))

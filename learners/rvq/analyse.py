@@ -116,7 +116,6 @@ class AnalyseObjective:
             "rvq_usage": {"counts": found.rvq.counts},
             "rvq_examples": examples(self.tokenizer, found.held.actions),
             "bands_layers": found.bands.arrays(),
-            "bands_examples": examples(self.bands, found.held.actions),
             "hypotheses": claims(found.hypotheses),
         }
         return shown | ({"layers_by_phase": found.phases} if found.phases else {})

@@ -69,3 +69,19 @@ def test_every_picture_has_its_numbers_beside_it(tmp_path: Path) -> None:
     (share,) = found["success"].values()
     assert (share["mean"], share["count"]) == (0.75, 4)
     assert share["low"] == pytest.approx(0.3, abs=0.02)
+
+
+def test_bands_stand_beside_layers_of_no_fewer_bits(tmp_path: Path) -> None:
+    bands = {
+        "bits": np.array([100, 150, 200]),
+        "mse_arm": np.array([0.0111, 0.0222, 0.0333]),
+        "mse_gripper": np.array([0.0444, 0.0555, 0.0666]),
+    }
+    run = make_run(tmp_path / "run", bands_layers=bands)
+    text = write_report(run).read_text()
+    assert "gripper, bands" in text
+    assert '<td class="">–</td><td class="">–</td></tr>' in text  # at 80 bits there is nothing
+    assert '0.0222 <small>150 bits</small></td><td class="">0.0555</td></tr>' in text
+    assert "0.0333" not in text
+    assert numbers(run)["layers"]["bands"]["bits"] == [100, 150, 200]
+    assert "bands" not in write_report(make_run(tmp_path / "without")).read_text().partition("<h2>Error by bits")[0]
