@@ -78,12 +78,13 @@ class _Shown:
 def _claims(found: Arrays) -> list[tuple[Cell, ...]]:
     words = {"coarse": "the first layers", "fine": "all layers"}
     tones = {"validated": "good", "refuted": "bad"}
+    reasons = found.get("reason", [""] * len(found["names"]))
     return [
         (
             Cell(words.get(str(name), str(name))),
             Cell(number(found["mean"][n]), f"[{number(found['low'][n])}, {number(found['high'][n])}]"),
             Cell(f"below {number(found['gate'][n])}"),
-            Cell(str(found["verdict"][n]), tone=tones.get(str(found["verdict"][n]), "")),
+            Cell(str(found["verdict"][n]), str(reasons[n]), tones.get(str(found["verdict"][n]), "")),
         )
         for n, name in enumerate(found["names"])
     ]

@@ -185,6 +185,7 @@ def claims(hypotheses: tuple[Hypothesis, ...]) -> dict[str, np.ndarray]:
         "low": bounds[:, 1],
         "high": bounds[:, 2],
         "verdict": np.asarray([claim.verdict for claim in hypotheses]),
+        "reason": np.asarray([claim.reason for claim in hypotheses]),
         "sentence": np.asarray([str(claim) for claim in hypotheses]),
     }
 

@@ -85,3 +85,11 @@ def test_bands_stand_beside_layers_of_no_fewer_bits(tmp_path: Path) -> None:
     assert "0.0333" not in text
     assert numbers(run)["layers"]["bands"]["bits"] == [100, 150, 200]
     assert "bands" not in write_report(make_run(tmp_path / "without")).read_text().partition("<h2>Error by bits")[0]
+
+
+def test_why_nothing_is_shown_is_said_above_and_in_the_table(tmp_path: Path) -> None:
+    reason = "held-out episodes: 2, a verdict takes 8"
+    claims = EXHIBITS["hypotheses"] | {"reason": np.array([reason])}
+    text = write_report(make_run(tmp_path / "run", hypotheses=claims)).read_text()
+    assert f"Nothing can be shown yet: {reason}." in text
+    assert f"not shown <small>{reason}</small>" in text

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.fft import dct as scipy_dct
 from scipy.fft import idct
 
+from learners.rvq.analyse import claims
 from learners.rvq.errors import Errors, r2, ratio, sign_errors, squared
 from learners.rvq.heldout import half_ranges, lost_by
 from learners.rvq.hypotheses import Interval, bootstrap, examine, verdict
@@ -179,6 +180,18 @@ def test_only_a_validated_hypothesis_says_so() -> None:
     assert "hypothesis validated" in str(good)
     assert "hypothesis validated" not in str(bad)
     assert bad.verdict == "not shown"
+
+
+@pytest.mark.parametrize("episodes", [2, 7, 8])
+def test_a_verdict_takes_eight_episodes(episodes: int) -> None:
+    """Two that are alike have an interval without any width."""
+    errors, numbers = np.full(5 * episodes, 0.001), np.repeat(np.arange(episodes), 5)
+    for gate, verdict_of_many in ((0.01, "validated"), (0.0001, "refuted")):
+        found = examine("fine", errors, numbers, gate)
+        assert found.interval.low == found.interval.high
+        assert found.verdict == (verdict_of_many if episodes >= 8 else "not shown")
+        assert (f"held-out episodes: {episodes}, a verdict takes 8" in str(found)) == (episodes < 8)
+        assert claims((found,))["reason"].tolist() == [found.reason]
 
 
 def test_phases_are_told_from_the_gripper() -> None:
