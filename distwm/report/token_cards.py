@@ -23,14 +23,17 @@ class _Shown:
 
     def __init__(self, run: RunFindings, draw: Draw) -> None:
         self._found, self._draw, self._folder = run.tokens, draw, run.root / "report"
+        self._settings = run.config.get("analyse", {})
 
     def hypotheses(self) -> str:
         if not (found := self._found.get("hypotheses")):
             return ""
         save(self._folder, "hypotheses", found)
+        share = self._settings.get("confidence")
+        percent = f" ({100 * share:g}%)" if share else ""
         text = (
-            "Mean squared error of held-out chunks, normalised, with a 95% bootstrap interval over episodes. Validated "
-            "is only what lies below its gate with the whole interval."
+            f"Mean squared error of held-out chunks, normalised, with its bootstrap interval over episodes{percent}. "
+            "Validated is only what lies below its gate with the whole interval."
         )
         return page.card("Hypotheses", text, page.table(("", "error", "gate", "verdict"), _claims(found)))
 
@@ -49,8 +52,10 @@ class _Shown:
             return ""
         text = (
             "Every way of coding the same held-out chunks, fitted to the same training chunks, by the bits that a "
-            "chunk takes. Tokens of FAST count as ten bits each."
+            "chunk takes."
         )
+        if words := self._settings.get("peers", {}).get("fast_vocabulary"):
+            text += f" With a vocabulary of {words}, a token of FAST takes {(words - 1).bit_length()} bits."
         return page.card("Error by bits", text, self._draw("bits", tokens.by_bits(found), found))
 
     def phases(self) -> str:

@@ -93,3 +93,13 @@ def test_why_nothing_is_shown_is_said_above_and_in_the_table(tmp_path: Path) -> 
     text = write_report(make_run(tmp_path / "run", hypotheses=claims)).read_text()
     assert f"Nothing can be shown yet: {reason}." in text
     assert f"not shown <small>{reason}</small>" in text
+
+
+def test_what_is_configured_is_what_the_cards_say(tmp_path: Path) -> None:
+    settings = {"analyse": {"confidence": 0.995, "peers": {"fast_vocabulary": 2000}}}
+    text = write_report(make_run(tmp_path / "run", settings)).read_text()
+    assert "interval over episodes (99.5%)" in text
+    assert "With a vocabulary of 2000, a token of FAST takes 11 bits." in text
+    unknown = write_report(make_run(tmp_path / "other")).read_text()
+    assert "interval over episodes. Validated" in unknown
+    assert "a token of FAST takes" not in unknown
