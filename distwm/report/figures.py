@@ -89,8 +89,13 @@ def horizons(open_loop: Arrays) -> Figure | None:
 
 def losses(run: RunFindings) -> Figure | None:
     """The loss of every training stage."""
+    return _curves(losses_of(run))
+
+
+def losses_of(run: RunFindings) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(stage, steps, losses) of those that have more than one."""
     stages = [(stage, *run.curve(stage, "loss")) for stage in run.stages()]
-    return _curves([(stage, steps, values) for stage, steps, values in stages if len(steps) > 1])
+    return [(stage, steps, values) for stage, steps, values in stages if len(steps) > 1]
 
 
 def every_curve(run: RunFindings) -> Figure | None:

@@ -24,6 +24,7 @@ Arrays = Mapping[str, np.ndarray]
 TOKENS: Mapping[str, tuple[str, ...]] = {
     "rvq_layers": ("layers", "ratio", "mse_norm", "std_norm", "usage", "perplexity"),
     "rvq_usage": ("counts",),
+    "bands_layers": ("bits", "mse_arm", "mse_gripper"),
     "rvq_examples": ("original", "reconstructed"),
     "rate_distortion": ("rvq_bits", "rvq_mse_norm"),
     "hypotheses": ("names", "gate", "mean", "low", "high", "verdict"),

@@ -14,12 +14,13 @@ from distwm.overrides import flatten
 from distwm.report import curves, figures, page
 from distwm.report.canvas import INK, POLICY_COLOURS, style
 from distwm.report.command import command_of
+from distwm.report.drawn import draw
 from distwm.report.inputs import Record, RunFindings, read_run
 from distwm.report.labels import describe, label_of
 from distwm.report.numerals import duration, mean_and_ends, number
 from distwm.report.page import Cell
 from distwm.report.verdict import verdict_of_study
-from distwm.report.write import draw, dream_card, gain_cell
+from distwm.report.write import dream_card, gain_cell
 from distwm.returns import differences
 from distwm.rundir import differences as other_settings
 from distwm.rundir import write_atomically

@@ -73,6 +73,8 @@ def _verdict_of_tokens(run: RunFindings, claims: Arrays) -> Verdict:
     verdicts = {str(verdict) for verdict in claims["verdict"]}
     tone: Tone = "good" if verdicts == {"validated"} else "bad" if "refuted" in verdicts else "open"
     notes = [Note(f"The actions: {run.provenance}.", "open")] if run.provenance else []
+    reasons = dict.fromkeys(str(reason) for reason in claims.get("reason", ()) if str(reason))
+    notes += [Note(f"Nothing can be shown yet: {reason}.", "open") for reason in reasons]
     if run.solved:
         shares = ", ".join(f"{label_of(*player)} {np.mean(wins):.0%}" for player, wins in run.solved.items())
         notes.append(Note(f"A low error is not success: executed, episodes were solved by {shares}.", "open"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from distwm.report import codes, curves, figures, page, pictures, success, token_cards
-from distwm.report.canvas import as_svg, style
+from distwm.report.canvas import style
 from distwm.report.command import command_of
+from distwm.report.drawn import Draw, draw
 from distwm.report.inputs import RunFindings, read_run
 from distwm.report.labels import describe, label_of, name_of
 from distwm.report.numerals import chance, duration, mean_and_ends, number
@@ -23,11 +24,10 @@ from distwm.videos import write_video
 LARGEST_FILM_BYTES = 8 * 2**20  # a page that carries more than this in one video is no pleasure
 DREAM_FPS = 5
 
-Draw = Callable[[str, Figure | None], str]
-
 
 def write_report(run_dir: Path, baselines: Sequence[Path] = ()) -> Path:
-    """Reads what the run has left and writes report/index.html and report/*.png; returns the path of the page.
+    """Reads what the run has left and writes report/index.html, report/*.png and report/*.json; returns the path of
+    the page.
 
     `baselines` are directories that `python -m distwm.baselines` has written; their learning curves are drawn beside.
     Raises BadInput if `run_dir` is not a run's, or a baseline none.
@@ -39,19 +39,9 @@ def write_report(run_dir: Path, baselines: Sequence[Path] = ()) -> Path:
     folder = run_dir / "report"
     folder.mkdir(exist_ok=True)
     with style():
-        text = _page(run, peers, lambda name, figure: draw(folder, name, figure))
+        text = _page(run, peers, partial(draw, folder))
     write_atomically(folder / "index.html", text)
     return folder / "index.html"
-
-
-def draw(folder: Path, name: str, figure: Figure | None) -> str:
-    """Saves a figure as `<name>.png` and returns it as a piece of HTML."""
-    if figure is None:
-        return ""
-    svg = as_svg(figure)
-    figure.set_layout_engine("none")  # the layout stays as it is: finding it is the slow part
-    figure.savefig(folder / f"{name}.png", dpi=150)
-    return page.picture(svg, name.replace("_", " "))
 
 
 def _page(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
@@ -74,7 +64,7 @@ def _page(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
         ),
         page.card("Gates", "Held-out figures that each stage was judged by before the next began.", _gates(run)),
         _episodes(run),
-        page.card("Learning", "The loss of every training stage by its updates.", draw("losses", figures.losses(run))),
+        _learning(run, draw),
         page.card("Time", f"{duration(sum(run.wall_s().values()))} in all.", draw("wall_time", figures.wall_time(run))),
         _appendix(run, draw),
     ]
@@ -120,18 +110,23 @@ def dream_card(run: RunFindings) -> str:
 
 
 def _returns(run: RunFindings, rows: list[Row], draw: Draw) -> str:
+    numbers = {
+        label_of(row.policy, row.mode): asdict(row.returns) | {"episodes": [*run.played[row.policy, row.mode].values()]}
+        for row in rows
+    }
     text = "Means with 95% intervals over episodes; each faint dot is one episode, all from the same start states."
     return page.card(
         "Returns in the real environment",
         text,
-        draw("returns", figures.returns(rows, run.played, run.contest.reference)),
+        draw("returns", figures.returns(rows, run.played, run.contest.reference), numbers),
     )
 
 
 def _success(run: RunFindings, draw: Draw) -> str:
     text = "Episodes that solved the task, all from the same start states; 95% Wilson intervals."
     headers = ("policy", "solved", "")
-    pieces = [draw("success", success.figure(run.solved)), page.table(headers, success.rows(run.solved))]
+    numbers = {label_of(*player): asdict(share) for player, share in success.shares(run.solved).items()}
+    pieces = [draw("success", success.figure(run.solved), numbers), page.table(headers, success.rows(run.solved))]
     return page.card("Success", text, *pieces)
 
 
@@ -148,6 +143,12 @@ def _learning_curve(run: RunFindings, peers: list[curves.Line], draw: Draw) -> s
     return page.card(
         "Learning curve", text, draw("learning_curve", curves.learning_curve(lines, curves.flat_of([run])))
     )
+
+
+def _learning(run: RunFindings, draw: Draw) -> str:
+    numbers = {stage: {"step": steps, "loss": values} for stage, steps, values in figures.losses_of(run)}
+    text = "The loss of every training stage by its updates."
+    return page.card("Learning", text, draw("losses", figures.losses(run), numbers))
 
 
 def _table_of_returns(run: RunFindings, rows: list[Row]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from learners.rvq.bands import BandTokenizer
 from learners.rvq.chunks import Chunks, ChunksConfig, card, load
-from learners.rvq.heldout import Layers, by_layers, half_ranges
+from learners.rvq.heldout import Layers, by_layers, half_ranges, lost_by
 from learners.rvq.hypotheses import SCORES, Hypothesis, examine
 from learners.rvq.notes import Notes
 from learners.rvq.phases import MARGIN, by_phase, layers_needed, of_chunks
@@ -53,6 +53,7 @@ class AnalyseObjective:
     def __init__(
         self, config: AnalyseConfig, tokenizer: RVQTokenizer, bands: BandTokenizer, chunks: ChunksConfig, notes: Notes
     ) -> None:
+        """`notes` is the card of the data that the bands were fitted to."""
         self.config, self.tokenizer, self.bands, self.chunks, self.notes = config, tokenizer, bands, chunks, notes
         self._train: Chunks | None = None
         self._findings: Findings | None = None
@@ -72,7 +73,7 @@ class AnalyseObjective:
         known = card(self._train, self.chunks.of("train"))
         if not self.bands.ready or self.notes.read().get("data_hash") != known["data_hash"]:
             self.bands.fit(self._train, stride=self.chunks.of("train"))
-        self.notes.write(known)
+            self.notes.write(known)
 
     def batch(self, source: Source, key: tuple[int, ...], progress: float) -> Tensor:
         return torch.zeros(())
@@ -115,7 +116,6 @@ class AnalyseObjective:
             "rvq_usage": {"counts": found.rvq.counts},
             "rvq_examples": examples(self.tokenizer, found.held.actions),
             "bands_layers": found.bands.arrays(),
-            "bands_examples": examples(self.bands, found.held.actions),
             "hypotheses": claims(found.hypotheses),
         }
         return shown | ({"layers_by_phase": found.phases} if found.phases else {})
@@ -132,7 +132,13 @@ def find(config: AnalyseConfig, tokenizer: RVQTokenizer, bands: BandTokenizer, t
     """Everything on the same held-out chunks. Peers see what the bands see: the training chunks, normalised alike."""
     rvq, own = by_layers(tokenizer, held.actions), by_layers(bands, held.actions)
     known, asked = (bands.normalise(chunks.actions).cpu().numpy() for chunks in (train, held))
-    against = Yardstick(truth=asked, scale=half_ranges(bands.normalizer), gripper=bands.normalizer.gripper)
+    normalizer = bands.normalizer
+    against = Yardstick(
+        truth=asked,
+        scale=half_ranges(normalizer),
+        gripper=normalizer.gripper,
+        lost=lost_by(normalizer, held.actions),
+    )
     curves = {"rvq": points_of(rvq), "bands": points_of(own), **peers(config.peers, known, against)}
     coarse = min(config.coarse_layers, tokenizer.num_layers)
     gates = (("coarse", coarse, config.coarse_mse), ("fine", tokenizer.num_layers, config.fine_mse))
@@ -179,6 +185,7 @@ def claims(hypotheses: tuple[Hypothesis, ...]) -> dict[str, np.ndarray]:
         "low": bounds[:, 1],
         "high": bounds[:, 2],
         "verdict": np.asarray([claim.verdict for claim in hypotheses]),
+        "reason": np.asarray([claim.reason for claim in hypotheses]),
         "sentence": np.asarray([str(claim) for claim in hypotheses]),
     }
 

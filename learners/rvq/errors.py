@@ -1,7 +1,7 @@
 """How far reconstructions are off, and what that is of all there is: pure functions on arrays.
 
-Shapes: N chunks of T steps, A numbers of an action, one of which may be a gripper's. "norm" is in normalised units,
-"raw" in the environment's.
+Shapes: N chunks of T steps, A numbers of an action, one of which may be a gripper's. All errors are in normalised
+units but "raw", which is in the environment's.
 """
 
 from __future__ import annotations
@@ -16,18 +16,30 @@ FLOAT_BITS = 32  # of each number of a chunk as it comes
 class Errors(NamedTuple):
     """By chunk (N,): mean squared errors over all its numbers, over the arm's alone, over the gripper's alone."""
 
-    norm: np.ndarray
+    norm: np.ndarray  # against what was coded: a gripper at -1 or +1
     arm: np.ndarray
-    gripper: np.ndarray  # zeros without a gripper
-    raw: np.ndarray
+    gripper: np.ndarray  # against the gripper as it was; zeros without one
+    raw: np.ndarray  # against the actions as they were
 
 
-def squared(truth_NTA: np.ndarray, found_NTA: np.ndarray, scale_A: np.ndarray, gripper: int | None) -> Errors:
-    """`truth` and `found` normalised; `scale` (A,): environment units of one normalised unit."""
-    square = np.square(np.asarray(found_NTA, np.float64) - truth_NTA)
-    arm = np.delete(square, gripper, -1) if gripper is not None else square
-    closed = square[..., gripper].mean(1) if gripper is not None else np.zeros(len(square))
-    return Errors(square.mean((1, 2)), arm.mean((1, 2)), closed, (square * np.square(scale_A)).mean((1, 2)))
+def squared(
+    truth_NTA: np.ndarray,
+    found_NTA: np.ndarray,
+    scale_A: np.ndarray,
+    gripper: int | None,
+    lost_NT: np.ndarray | float = 0.0,
+) -> Errors:
+    """`truth` and `found` normalised; `scale` (A,): environment units of one normalised unit; `lost`: what normalising
+    took off the gripper, in environment units."""
+    off = np.asarray(found_NTA, np.float64) - truth_NTA
+    square, raw = np.square(off), np.square(off) * np.square(scale_A)
+    norm = square.mean((1, 2))
+    if gripper is None:
+        return Errors(norm, norm, np.zeros(len(square)), raw.mean((1, 2)))
+    width = scale_A[gripper]
+    raw[..., gripper] = np.square(off[..., gripper] * width - lost_NT)
+    closed = np.square(off[..., gripper] - lost_NT / (width or 1.0)).mean(1)
+    return Errors(norm, np.delete(square, gripper, -1).mean((1, 2)), closed, raw.mean((1, 2)))
 
 
 def r2(error: float, truth_NTA: np.ndarray) -> float:

@@ -83,7 +83,8 @@ def by_layers(tokenizer: Tokenizer, actions_NTA: np.ndarray) -> Layers:
     scale, gripper = half_ranges(tokenizer.normalizer), tokenizer.normalizer.gripper
     numbers = range(1, tokenizer.num_layers + 1)
     found = [tokenizer.reconstruct(codes_NPL, number).cpu().numpy() for number in numbers]
-    errors = tuple(squared(x, each, scale, gripper) for each in found)
+    lost = lost_by(tokenizer.normalizer, actions_NTA)
+    errors = tuple(squared(x, each, scale, gripper, lost) for each in found)
     count = tokenizer.vocab_size
     last = [codes_NPL[..., number - 1] for number in numbers]
     return Layers(
@@ -103,3 +104,9 @@ def by_layers(tokenizer: Tokenizer, actions_NTA: np.ndarray) -> Layers:
 def half_ranges(normalizer: Normalizer) -> np.ndarray:
     """(A,) environment units of one normalised unit."""
     return ((normalizer.high - normalizer.low) / 2).cpu().double().numpy()
+
+
+def lost_by(normalizer: Normalizer, actions_NTA: np.ndarray) -> np.ndarray:
+    """(N, T) environment units of the gripper that no code can bring back."""
+    actions = torch.as_tensor(actions_NTA, dtype=torch.float32, device=normalizer.low.device)
+    return normalizer.lost(actions).cpu().double().numpy()

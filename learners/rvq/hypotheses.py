@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Verdict = Literal["validated", "not shown", "refuted"]
+FEWEST_EPISODES = 8  # resampled, fewer have intervals that are far too narrow
 SCORES = {"validated": 1.0, "not shown": 0.0, "refuted": -1.0}
 
 
@@ -24,11 +25,13 @@ class Hypothesis(NamedTuple):
     gate: float  # the error is said to be below it
     interval: Interval
     verdict: Verdict
+    reason: str = ""  # why there is no other verdict, where its interval is not the reason
 
     def __str__(self) -> str:
         mean, low, high = self.interval
         words = "hypothesis validated" if self.verdict == "validated" else self.verdict
-        return f"{self.name}: {mean:.3g} in [{low:.3g}, {high:.3g}], gate {self.gate:g}: {words}"
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.name}: {mean:.3g} in [{low:.3g}, {high:.3g}], gate {self.gate:g}: {words}{why}"
 
 
 def bootstrap(
@@ -60,5 +63,9 @@ def verdict(interval: Interval, gate: float) -> Verdict:
 def examine(
     name: str, errors_N: np.ndarray, episode_N: np.ndarray, gate: float, confidence: float = 0.95, resamples: int = 2000
 ) -> Hypothesis:
-    interval = bootstrap(errors_N, episode_N, confidence, resamples)
+    """Nothing is shown, and nothing refuted, by fewer than FEWEST_EPISODES."""
+    interval, episodes = bootstrap(errors_N, episode_N, confidence, resamples), len(np.unique(episode_N))
+    if episodes < FEWEST_EPISODES:
+        reason = f"held-out episodes: {episodes}, a verdict takes {FEWEST_EPISODES}"
+        return Hypothesis(name, gate, interval, "not shown", reason)
     return Hypothesis(name, gate, interval, verdict(interval, gate))

@@ -75,6 +75,12 @@ class Normalizer(nn.Module):
         """Normalised (..., A) -> environment units. The gripper too is a straight line: in between stays in between."""
         return (self.low + self.high) / 2 + normalised * ((self.high - self.low) / 2)
 
+    def lost(self, actions: Tensor) -> Tensor:
+        """(..., A) in environment units -> (...): what the gripper is beyond its two positions; zeros without one."""
+        if self.gripper is None:
+            return torch.zeros_like(actions[..., 0])
+        return (actions - self.inverse(self(actions)))[..., self.gripper]
+
     def as_json(self) -> dict[str, Any]:
         return {"low": self.low.tolist(), "high": self.high.tolist(), "gripper": self.gripper}
 

@@ -38,6 +38,7 @@ class Yardstick:
     truth: np.ndarray  # (N, T, A) normalised
     scale: np.ndarray = field(repr=False)  # (A,) environment units of one normalised unit
     gripper: int | None
+    lost: np.ndarray | float = field(default=0.0, repr=False)  # (N, T) of the gripper, by normalising
 
     def points(self, several: Iterable[Coded]) -> Points:
         rows = [(one.bits, one.tokens, *self._means(one.found)) for one in several]
@@ -45,7 +46,7 @@ class Yardstick:
         return dict(zip(names, np.asarray(rows, np.float64).T, strict=True))
 
     def _means(self, found_NTA: np.ndarray) -> tuple[float, ...]:
-        errors = squared(self.truth, found_NTA, self.scale, self.gripper)
+        errors = squared(self.truth, found_NTA, self.scale, self.gripper, self.lost)
         return tuple(float(each.mean()) for each in errors)
 
 

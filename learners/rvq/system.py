@@ -66,10 +66,10 @@ class RVQ(nn.Module):
         sizes = config.tokenizer
         self.tokenizer = RVQTokenizer.of(sizes)
         self.bands = BandTokenizer(sizes.action_dim, sizes.chunk_size, sizes.gripper, config.bands)
-        self.notes = Notes()
+        self.notes, self.bands_notes = Notes(), Notes()  # cards of the data that each was fitted to
         self._objectives: Mapping[str, Objective] = {
             "rvq": RVQObjective(self.tokenizer, config.chunks, config.train, self.notes.write),
-            "analyse": AnalyseObjective(config.analyse, self.tokenizer, self.bands, config.chunks, self.notes),
+            "analyse": AnalyseObjective(config.analyse, self.tokenizer, self.bands, config.chunks, self.bands_notes),
         }
 
     def objective(self, name: str) -> Objective:
@@ -104,11 +104,11 @@ class RVQ(nn.Module):
 
     def export(self, directory: Path | str, metrics: Metrics, provenance: str = "") -> None:
         """Writes the learnt tokenizer's artefact, and that of the bands beside it (`<directory>-bands`) if they were
-        fitted. The card is that of the data that the weights were fitted to; `provenance` says in words whose actions
-        they are."""
-        directory, card = Path(directory), self.notes.read() | ({"provenance": provenance} if provenance else {})
-        self.tokenizer.card = card
+        fitted. Each has the card of the data that it was fitted to; `provenance` says in words whose actions they are.
+        """
+        directory, whose = Path(directory), {"provenance": provenance} if provenance else {}
+        self.tokenizer.card = self.notes.read() | whose
         self.tokenizer.save(directory, metrics)
         if self.bands.ready:
-            self.bands.card = card
+            self.bands.card = self.bands_notes.read() | whose
             self.bands.save(directory.with_name(f"{directory.name}-bands"), metrics)

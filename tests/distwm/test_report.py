@@ -40,6 +40,17 @@ def test_page_is_whole_and_needs_nothing_from_outside(finished: Path) -> None:
     assert {"index.html", "returns.png", "losses.png", "open_loop.png", "horizons.png", "wall_time.png"} <= names
 
 
+def test_numbers_are_beside_their_pictures(finished: Path) -> None:
+    write_report(finished)
+    returns, losses = (json.loads((finished / "report" / f"{name}.json").read_text()) for name in ("returns", "losses"))
+    run = read_run(finished)
+    assert returns["random"]["episodes"] == [*run.played["random", "sample"].values()]
+    assert returns["random"]["low"] < returns["random"]["mean"] == pytest.approx(np.mean(returns["random"]["episodes"]))
+    assert list(losses) == ["tokenizer", "dynamics", "agent", "imagination"]
+    steps, values = run.curve("agent", "loss")
+    assert losses["agent"] == {"step": steps.tolist(), "loss": values.tolist()}
+
+
 def test_the_same_files_give_the_same_page(finished: Path) -> None:
     assert write_report(finished).read_bytes() == write_report(finished).read_bytes()
 

@@ -6,15 +6,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dct as scipy_dct
 from scipy.fft import idct
 
+from learners.rvq.analyse import claims
 from learners.rvq.errors import Errors, r2, ratio, sign_errors, squared
+from learners.rvq.heldout import half_ranges, lost_by
 from learners.rvq.hypotheses import Interval, bootstrap, examine, verdict
+from learners.rvq.normalizer import Normalizer
 from learners.rvq.peers import cosines, steps
 from learners.rvq.peers.byte_pairs import BytePairs
+from learners.rvq.peers.coded import Coded
 from learners.rvq.peers.fast import Fast, apart
 from learners.rvq.phases import GRASP, PLACE, REACH, by_phase, layers_needed, of_chunks, phases
 from learners.rvq.rates import PeersConfig, Yardstick, at_most, between, flat, peers
@@ -124,6 +129,28 @@ def test_errors_of_the_arm_and_of_the_gripper_make_the_whole() -> None:
     assert ratio(80, 10, 7) == 28  # the document's figure at one layer
 
 
+@pytest.mark.parametrize("least", [0.3, 1.0])
+def test_a_gripper_between_its_positions_is_an_error_of_all_methods(least: float) -> None:
+    """Normalised chunks come back as they are: what is left is what normalising loses, nothing of a gripper at +-1."""
+    rng = np.random.default_rng(0)
+    actions = smooth(200).astype(np.float32)
+    actions[..., 2] *= rng.uniform(least, 1.0, (200, 10))
+    normalizer = Normalizer(3)
+    normalizer.fit(torch.from_numpy(actions))
+    truth = normalizer(torch.from_numpy(actions)).numpy()
+    back = normalizer.inverse(torch.from_numpy(truth)).numpy()
+    scale, lost = half_ranges(normalizer), lost_by(normalizer, actions)
+    errors = squared(truth, truth, scale, 2, lost)
+    kept = Yardstick(truth=truth, scale=scale, gripper=2, lost=lost).points([Coded(8, 1, truth)])
+    actual = np.square((back - actions)[..., 2].astype(np.float64)).mean()
+    assert (actual > 0.03) == (least < 1)
+    for raw, gripper in ((errors.raw.mean(), errors.gripper.mean()), (kept["mse_raw"][0], kept["mse_gripper"][0])):
+        assert raw == pytest.approx(actual / 3)
+        assert gripper == pytest.approx(actual / scale[2] ** 2)
+    assert not errors.norm.any()
+    assert not errors.arm.any()
+
+
 def test_intervals_are_over_episodes() -> None:
     """Chunks that repeat one another within an episode tell no more than one of them."""
     rng = np.random.default_rng(0)
@@ -153,6 +180,18 @@ def test_only_a_validated_hypothesis_says_so() -> None:
     assert "hypothesis validated" in str(good)
     assert "hypothesis validated" not in str(bad)
     assert bad.verdict == "not shown"
+
+
+@pytest.mark.parametrize("episodes", [2, 7, 8])
+def test_a_verdict_takes_eight_episodes(episodes: int) -> None:
+    """Two that are alike have an interval without any width."""
+    errors, numbers = np.full(5 * episodes, 0.001), np.repeat(np.arange(episodes), 5)
+    for gate, verdict_of_many in ((0.01, "validated"), (0.0001, "refuted")):
+        found = examine("fine", errors, numbers, gate)
+        assert found.interval.low == found.interval.high
+        assert found.verdict == (verdict_of_many if episodes >= 8 else "not shown")
+        assert (f"held-out episodes: {episodes}, a verdict takes 8" in str(found)) == (episodes < 8)
+        assert claims((found,))["reason"].tolist() == [found.reason]
 
 
 def test_phases_are_told_from_the_gripper() -> None:

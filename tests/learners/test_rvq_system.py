@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import torch
 from rvq_kit import config, quick
 
 from learners.learner import Learner, LearnerConfig
+from learners.rvq.analyse import find
 from learners.rvq.bands import BandTokenizer
+from learners.rvq.chunks import of_episodes
+from learners.rvq.heldout import half_ranges
 from learners.rvq.notes import BYTES, Notes
 from learners.rvq.system import RVQ, RVQConfig
 from learners.rvq.tokenizer import RVQTokenizer
@@ -88,6 +92,23 @@ def test_gates_are_held_out_figures_by_layer() -> None:
     found.close()
 
 
+def test_raw_errors_are_those_of_the_actions_as_they_were() -> None:
+    """Of a gripper of any size: also what normalising it leaves out, for what is learnt and for all peers."""
+    chunks = of_episodes([picking.actions(seed) for seed in range(14)], 10, 5)
+    rng = np.random.default_rng(0)
+    chunks.actions[..., 6] *= rng.uniform(0.3, 1.0, chunks.actions.shape[:2])
+    system = quick().build(picking.SPEC)
+    system.tokenizer.fit(chunks, updates=5)
+    system.bands.fit(chunks)
+    found = find(system.config.analyse, system.tokenizer, system.bands, chunks, chunks)
+    for tokenizer, layers in ((system.tokenizer, found.rvq), (system.bands, found.bands)):
+        square = np.square(tokenizer.decode(tokenizer.encode(chunks.actions)).numpy() - chunks.actions)
+        assert layers.errors[-1].raw.mean() == pytest.approx(square.mean(), rel=1e-4)
+        width = half_ranges(tokenizer.normalizer)[6]
+        assert layers.errors[-1].gripper.mean() == pytest.approx(square[..., 6].mean() / width**2, rel=1e-4)
+    assert all(points["mse_gripper"].min() > 0.04 for points in found.curves.values())
+
+
 def test_the_comparing_stage_leaves_weights_alone(trained: Learner) -> None:
     before = {n: t.clone() for n, t in trained.network.state_dict().items()}
     trained.begin("compare again", "analyse", 2)
@@ -141,6 +162,26 @@ def test_weights_carry_everything_that_is_exported(trained: Learner, tmp_path: P
     assert learnt.card["sources"] == {"scripted": len(source().episodes("train"))}
     assert learnt.card["actions"].startswith("windows")
     assert bands.card == learnt.card
+
+
+def test_bands_are_fitted_again_to_new_chunks_and_their_card_says_to_which(tmp_path: Path) -> None:
+    """Training reads the new chunks first; until they are compared, the bands are those of the old ones."""
+    own, (old, new) = quick().build(picking.SPEC), (picking.source(count) for count in (10, 16))
+    learn, compare = own.objective("rvq"), own.objective("analyse")
+    hashes, books = [], []
+    for objective, read in ((learn, old), (compare, old), (learn, new), (compare, new), (compare, new)):
+        objective.prepare(read)
+        own.export(tmp_path / "saved", {}, "whose")
+        learnt, bands = (tmp_path / name / "metrics.json" for name in ("saved", "saved-bands"))
+        cards = [json.loads(path.read_text())["data"] if path.exists() else {} for path in (learnt, bands)]
+        hashes.append([card.get("data_hash") for card in cards])
+        books.append(own.bands.codebooks.clone())
+    (first, _), (second, _) = hashes[0], hashes[2]
+    assert first != second
+    assert hashes == [[first, None], [first, first], [second, first], [second, second], [second, second]]
+    fresh = quick().build(picking.SPEC)
+    fresh.objective("analyse").prepare(new)
+    assert [torch.equal(each, fresh.bands.codebooks) for each in books] == [False, False, False, True, True]
 
 
 def test_predicted_chunks_are_trained_on_where_there_are_any() -> None:
