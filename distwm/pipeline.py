@@ -95,7 +95,7 @@ class Pipeline(tune.Trainable):
             self.ledger.next_stage()
         if (
             finished
-            or _has_acted(stage, records)
+            or has_acted(stage, records)
             or time.monotonic() - self._saved_s >= self.settings.checkpoint_every_s
         ):
             self._save()
@@ -126,7 +126,7 @@ class Pipeline(tune.Trainable):
         self._saved_slices, self._saved_s = self.ledger.slices, time.monotonic()
 
 
-def _has_acted(stage: PlannedStage, records: list[dict[str, Any]]) -> bool:
+def has_acted(stage: PlannedStage, records: list[dict[str, Any]]) -> bool:
     """Whether an online stage has stored episodes. A checkpoint that did not know them would have them played again,
     with the noise that they had, beside those that are stored."""
     return stage.config.kind == "online" and any(record["kind"] == "collect" for record in records)

@@ -14,6 +14,7 @@ from actors.results import CollectStats, EpisodeResult
 from distwm.config import load
 from distwm.ledger import Ledger
 from distwm.online import OnlineStage
+from distwm.pipeline import has_acted
 from distwm.stages import run_slice
 
 LENGTH, SEEDS, WARMUP = 10, 2, 4
@@ -151,3 +152,16 @@ def test_the_curve_forgets_what_an_interrupted_attempt_evaluated(tmp_path: Path)
     workers.stage(saved)
     curve = json.loads((tmp_path / "results" / "curve.json").read_text())
     assert [row["decisions"] for row in curve] == [20, 43, 63]
+
+
+def test_a_checkpoint_is_due_when_episodes_were_stored(tmp_path: Path) -> None:
+    """What it does not know would be played again with the noise that it had, beside what is stored."""
+    workers, ledger = Workers(tmp_path), Ledger()
+    online, evaluation = workers.config.plan
+    due = []
+    for _ in range(6):
+        records, _ = workers.turn(ledger)
+        due.append((steps(records, "collect") != [], has_acted(online, records)))
+    assert all(acted == saved for acted, saved in due)
+    assert {acted for acted, _ in due} == {True, False}
+    assert not has_acted(evaluation, [{"kind": "collect"}])
