@@ -123,7 +123,7 @@ def _figures(row: Row) -> str:
 def _cells(row: Row) -> list[str]:
     steps = sum(p.steps for p in row.played)
     failures = ", ".join(filter(None, [said(row.failures), row.note])) or "0"
-    return [_count(row), f"{steps:,}", f"{row.rate:,.0f}", _mean(row.played), share(row.played), failures]
+    return [_count(row), f"{steps:,}", f"{row.rate:,.0f}", _mean(row.played), success_share(row.played), failures]
 
 
 def _mean(played: Sequence[Played]) -> str:
@@ -134,7 +134,7 @@ def _mean(played: Sequence[Played]) -> str:
     return f"{found.mean:.4g}" + (f" ±{found.mean - found.low:.2g}" if np.isfinite(found.low) else "")
 
 
-def share(played: Sequence[Played]) -> str:
+def success_share(played: Sequence[Played]) -> str:
     wins = [p.success for p in played if p.success is not None]
     if not wins:
         return ""

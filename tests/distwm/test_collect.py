@@ -24,7 +24,7 @@ from distwm.collect.__main__ import main
 from distwm.collect.book import Book, Played, read_ledger
 from distwm.collect.plan import CollectConfig, Order, parse
 from distwm.collect.resume import Shelf
-from distwm.collect.show import share
+from distwm.collect.show import success_share
 from distwm.collect.tryout import try_all
 from distwm.config import load
 from distwm.records import provenance_of
@@ -428,6 +428,6 @@ def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 250) -> N
 
 def test_the_table_says_of_how_many_episodes_success_is_known() -> None:
     known = [Played(number=n, steps=5, total_reward=1.0, success=n > 0) for n in range(4)]
-    assert share(known) == "75% (30%-95%)"
-    assert share([*known, Played(number=4, steps=5, total_reward=1.0)]) == "75% (30%-95%) of 4"
-    assert share([Played(number=4, steps=5, total_reward=1.0)]) == ""
+    assert success_share(known) == "75% (30%-95%)"
+    assert success_share([*known, Played(number=4, steps=5, total_reward=1.0)]) == "75% (30%-95%) of 4"
+    assert success_share([Played(number=4, steps=5, total_reward=1.0)]) == ""
