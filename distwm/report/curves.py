@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -109,6 +110,11 @@ def learning_curve(lines: Sequence[Line], flat: Sequence[tuple[Player, float]] =
     quiet(ax)
     ax.legend(loc="upper left", ncols=3)
     return figure
+
+
+def numbers(lines: Sequence[Line]) -> dict[str, Any]:
+    """What is drawn of them: the means of each seed by environment steps."""
+    return {line.label: {"env_steps": line.env_steps, "means_by_seed": line.means} for line in lines}
 
 
 def _highest(line: Line) -> float:

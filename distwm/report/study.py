@@ -97,7 +97,12 @@ def _learning_curves(runs: list[RunFindings], folder: Path, baselines: list[list
     text = f"Evaluations on the way: means with 95% t intervals over training seeds; {few}."
     headers = ("policy", f"best of the last {curves.LAST} evaluations, by seed", "median", "mean [t interval]")
     figure = curves.learning_curve([line for line, _ in named], curves.flat_of(runs))
-    return page.card("Learning curves", text, draw(folder, "learning_curves", figure), page.table(headers, rows))
+    return page.card(
+        "Learning curves",
+        text,
+        draw(folder, "learning_curves", figure, curves.numbers([line for line, _ in named])),
+        page.table(headers, rows),
+    )
 
 
 def _all_gains(runs: list[RunFindings], ours: Player, theirs: Player) -> dict[int, np.ndarray]:

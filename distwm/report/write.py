@@ -65,7 +65,11 @@ def _page(run: RunFindings, peers: list[curves.Line], draw: Draw) -> str:
         page.card("Gates", "Held-out figures that each stage was judged by before the next began.", _gates(run)),
         _episodes(run),
         _learning(run, draw),
-        page.card("Time", f"{duration(sum(run.wall_s().values()))} in all.", draw("wall_time", figures.wall_time(run))),
+        page.card(
+            "Time",
+            f"{duration(sum(run.wall_s().values()))} in all.",
+            draw("wall_time", figures.wall_time(run), run.wall_s()),
+        ),
         _appendix(run, draw),
     ]
     kicker = f"distwm · {run.config.get('recipe', 'run')} · {run.task} · size {run.config.get('size', '?')}"
@@ -140,9 +144,8 @@ def _learning_curve(run: RunFindings, peers: list[curves.Line], draw: Draw) -> s
     if peers:
         text = f"{text} Of a baseline with several seeds: over seeds."
     lines = [*curves.lines_over([run.evaluations]), *peers]
-    return page.card(
-        "Learning curve", text, draw("learning_curve", curves.learning_curve(lines, curves.flat_of([run])))
-    )
+    figure = curves.learning_curve(lines, curves.flat_of([run]))
+    return page.card("Learning curve", text, draw("learning_curve", figure, curves.numbers(lines)))
 
 
 def _learning(run: RunFindings, draw: Draw) -> str:

@@ -95,6 +95,7 @@ def test_the_pages_show_curves_codes_and_the_baseline(tmp_path: Path) -> None:
     text = write_study(runs, baselines=[tmp_path / "sac"]).read_text()
     assert "<h2>Learning curves</h2>" in text
     assert "SAC, most likely action (2 seeds)" in text
+    assert "SAC, most likely action (2 seeds)" in json.loads((tmp_path / "report" / "learning_curves.json").read_text())
     assert "Of a baseline with several seeds: over seeds." in write_report(runs[0], [tmp_path / "sac"]).read_text()
 
 
