@@ -84,4 +84,4 @@ def records(run_dir: Path) -> list[dict[str, Any]]:
 
 def ledger_of(run_dir: Path) -> list[tuple[str, str, int]]:
     """What was done, in order: (stage, kind, step)."""
-    return [(r["stage"], r["kind"], r["step"]) for r in records(run_dir)]
+    return [(r["stage"], r["kind"], r["step"]) for r in records(run_dir) if r["kind"] != "fleet"]

@@ -20,7 +20,7 @@ UPDATES = WARMUP + round(RATIO * (BUDGET - SEED))
 
 def turns(run_dir: Path) -> list[tuple[Any, ...]]:
     """(kind, decisions, updates) of the stage, in order; what a resumed run did again comes once."""
-    rows = {(r["slice"], r["kind"]): r for r in records(run_dir) if r["stage"] == "line"}
+    rows = {(r["slice"], r["kind"]): r for r in records(run_dir) if r["stage"] == "line" and r["kind"] != "fleet"}
     return [(r["kind"], r["step"], int(r.get("updates", 0))) for _, r in sorted(rows.items(), key=lambda x: x[0][0])]
 
 

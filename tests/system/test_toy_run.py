@@ -39,6 +39,9 @@ def test_a_run_its_rerun_and_another_configuration(command: Command, tmp_path: P
     done = command(TOY, f"run_dir={run_dir}")
     assert done.returncode == 0, done.stderr + (run_dir / "log.txt").read_text()
     assert ledger_of(run_dir) == PLAN
+    fleet = [r for r in records(run_dir) if r["kind"] == "fleet"]
+    assert {r["stage"] for r in fleet} == {"collect", "evaluate"}
+    assert all((r["fleet_restarts"], r["fleet_failures_died"], r["fleet_quarantined"]) == (0, 0, 0) for r in fleet)
     assert (run_dir / "report" / "index.html").stat().st_size > 0
     assert json.loads((run_dir / "results" / "gates.json").read_text())["line"]["steps_done"]["passed"]
     assert {r["policy"] for r in json.loads((run_dir / "results" / "returns.json").read_text())} == {"random", "still"}
