@@ -67,12 +67,9 @@ def _problems(bench: Bench) -> Iterator[str]:
                 if problem not in found:
                     yield problem
                 found[problem] = None
-        except HostedEnvError as error:
-            yield f"it broke when tried whether it {clause.__name__.replace('_', ' ')}: {error}"
-            return
-        except DistwmError:
-            raise
-        except Exception as error:  # noqa: BLE001 (simulators fail in every way there is)
+        except Exception as error:
+            if isinstance(error, DistwmError) and not isinstance(error, HostedEnvError):
+                raise  # else it is the simulator's: they fail in every way there is
             yield f"it broke when tried whether it {clause.__name__.replace('_', ' ')}: {type(error).__name__}: {error}"
             return
 

@@ -23,7 +23,7 @@ class PolicySpec:
 
     name: str
     mode: Mode = "sample"
-    explored: int = 0  # episodes that the stage had collected so far, for schedules of exploration
+    explored: int = 0  # episodes of exploring before it, for schedules of exploration
 
     @property
     def weightless(self) -> bool:

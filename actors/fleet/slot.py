@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from actors.fleet.actor import Progress
 from actors.fleet.config import Member
 from actors.fleet.pulse import Pulse
 from actors.fleet.work import REASONS, Reason, RunnerStatus, State, Work
@@ -24,6 +25,12 @@ class Job:
     failures: int = 0
     last_runner: int = -1  # index of who failed it last
     begun_s: float = 0.0
+    stored_s: float = 0.0  # of the time since then: waiting for the replay
+
+
+    def taken_s(self, now: float) -> float:
+        """The runner's own time for it."""
+        return now - self.begun_s - self.stored_s
 
 
 @dataclass(slots=True)
@@ -66,6 +73,12 @@ class Slot:
     @property
     def up(self) -> bool:
         return self.state in ("idle", "busy")
+
+    def note(self, progress: Progress, now: float) -> None:
+        """Takes its answer. Since the last one, one that waits for the replay had no time of its own."""
+        if self.job is not None and progress.storing:
+            self.job.stored_s += now - max(self.job.begun_s, self.pulse.noted_s)
+        self.pulse.note(progress, now)
 
     def stall_limit_s(self, configured: float, now: float) -> float:
         """How long its counter may stand still at work: a reset and the first answer of an action source elsewhere may

@@ -49,7 +49,7 @@ class Supervisor:
 
     def assign(self, slot: Slot, job: Job, arguments: Mapping[str, Any]) -> None:
         """Gives an idle runner a job."""
-        job.begun_s = time.monotonic()
+        job.begun_s, job.stored_s = time.monotonic(), 0.0
         self.roster.pool.work(slot.actor, arguments)
         slot.state, slot.job = "busy", job
         slot.pulse.begin(job.begun_s)
@@ -114,10 +114,7 @@ class Supervisor:
         """Failures that the runner got over by itself count as well."""
         before = slot.pulse.newest.failures if slot.pulse.newest else {}
         slot.tally.failures.update({reason: n - before.get(reason, 0) for reason, n in progress.failures.items()})
-        now = time.monotonic()
-        if slot.job and progress.storing:
-            slot.job.begun_s += now - max(slot.job.begun_s, slot.pulse.noted_s)  # the replay's time, not the runner's
-        slot.pulse.note(progress, now)
+        slot.note(progress, time.monotonic())
         self.know(progress.version)
 
     def _check(self, slot: Slot, now: float) -> Outcome | None:
@@ -128,7 +125,7 @@ class Supervisor:
             self.roster.remove(slot)
         if slot.job is None:
             return None
-        if now - slot.job.begun_s > config.call_timeout_s:
+        if slot.job.taken_s(now) > config.call_timeout_s:
             waited = Overdue(f"no result within fleet.call_timeout_s={config.call_timeout_s:g}")
             return self._fail(slot, "overdue", waited)
         limit_s = slot.stall_limit_s(config.stall_s, now)

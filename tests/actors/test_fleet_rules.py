@@ -6,15 +6,15 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from fleet_kit import env_of
+from fleet_kit import RANDOM, env_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.envs.registry import EnvConfig
-from actors.fleet import FleetConfig, Member
+from actors.fleet import FleetConfig, Member, Work
 from actors.fleet.actor import Progress
 from actors.fleet.pulse import WINDOW_S, Pulse
-from actors.fleet.slot import Slot
+from actors.fleet.slot import Job, Slot
 from actors.hosting.config import HostConfig
 from actors.sources.source import SourceConfig
 from replay.errors import BadInput
@@ -87,6 +87,17 @@ def test_rates_are_those_of_the_last_half_minute(looks: list[tuple[float, int]])
     begin = next(look for look, later in pairwise(seen) if later[0] >= now - WINDOW_S)
     assert pulse.steps_per_s(now) == pytest.approx((steps - begin[1]) / (now - begin[0]))
     assert pulse.steps_per_s(now + WINDOW_S + 1) == 0.0  # nothing has been heard for so long
+
+
+def test_waiting_for_the_replay_is_no_time_of_a_piece_of_work() -> None:
+    slot = Slot(index=0, place=0, member=Member(env=env_of("counting/5"), run="r"), reserved=True)
+    slot.note(progress(0), 5.0)
+    slot.job = Job(work=Work(policy=RANDOM, numbers=(0,)), owner=0, begun_s=10.0)
+    slot.note(progress(1, storing=True), 11.0)
+    slot.note(progress(1, storing=True), 311.0)
+    slot.note(progress(2), 312.0)
+    slot.note(progress(3), 320.0)
+    assert slot.job.taken_s(320.0) == 9.0
 
 
 def test_making_and_resetting_environments_may_take_their_time() -> None:
