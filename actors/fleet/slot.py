@@ -27,7 +27,6 @@ class Job:
     begun_s: float = 0.0
     stored_s: float = 0.0  # of the time since then: waiting for the replay
 
-
     def taken_s(self, now: float) -> float:
         """The runner's own time for it."""
         return now - self.begun_s - self.stored_s

@@ -113,7 +113,8 @@ def install(name: str, report: Report) -> Path:
             (folder / STAMP).write_text(stamp)
     report(f"{name} is installed in {folder}")
     if missing := [*lacking(name)]:
-        raise Missing(" ".join(one.message for one in missing), " ".join(one.mend for one in missing))
+        notes = ["Recorded data and the spaces of its tasks need no game."] if name == "minerl" else []
+        raise Missing(" ".join([*(one.message for one in missing), *notes]), " ".join(one.mend for one in missing))
     return python
 
 
@@ -132,7 +133,7 @@ def lacking(name: str) -> Iterator[Missing]:
         )
     if name == "minerl":
         for what, mend in minerl_game.lacking(_game_folder()):
-            yield Missing(f"{what}. Recorded data and the spaces of its tasks need none.", mend)
+            yield Missing(f"{what}.", mend)
 
 
 def _game_folder() -> Path:

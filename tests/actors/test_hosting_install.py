@@ -124,3 +124,11 @@ def test_assets_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISTWM_LIBERO_ASSETS", raising=False)
     assert [one.mend.split()[1] for one in lacking("libero")] == ["DISTWM_LIBERO_ASSETS,"]
     assert list(lacking("robosuite")) == []
+
+
+def test_all_that_is_missing_is_said_at_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [Missing("There is no first.", "Get the first."), Missing("There is no second.", "Get the second.")]
+    monkeypatch.setattr(module, "lacking", lambda name: iter(both))
+    with pytest.raises(Missing, match=r"There is no first\. There is no second\.") as caught:
+        install("libero", print)
+    assert caught.value.mend == "Get the first. Get the second."

@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import redis
 
-from distwm import cli
 from distwm.config import dump, load
 from distwm.replay.__main__ import main
 from distwm.replay.reading import Reader
@@ -48,12 +47,6 @@ def write_episodes(url: str, stream: str = "s", episodes: int = 3, length: int =
 def record(t: int, length: int) -> Mapping[str, np.ndarray]:
     step = {f.name: np.zeros(f.shape, f.dtype) for f in SPEC.fields}
     return step | {"is_first": np.array(t == 0), "is_last": np.array(t == length - 1)}
-
-
-@pytest.fixture(autouse=True)
-def _in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under pytest, `actors` may be the folder of its tests."""
-    monkeypatch.setattr(cli, "misplaced", lambda: None)
 
 
 @pytest.fixture
