@@ -1,7 +1,7 @@
 """The three losses of DC-MPC: world model, critics, policy. Each reaches the parameters of its own part alone.
 
 Shapes: H transitions of the unrolled model, B rows, O numbers of an observation, A of an action, Z of a state, C x D of
-its codes, K codes of each of D latent dimensions, N critics.
+its codes, K codes of each of D latent dimensions, N critics, M of them drawn.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ class Unrolled(NamedTuple):
 
     error: Tensor  # (H, B): cross-entropy in nats of a latent dimension, or squared error with dynamics=mse
     reward: Tensor  # (H, B)
+
+
+class Noise(NamedTuple):
+    """The random numbers of one update; see train.py, which draws them."""
+
+    codes_GBKD: Tensor | None  # by which codes are drawn; None: the model goes on from expected ones
+    smoothing_BA: Tensor  # disturbs the target policy's actions (TD3)
+    targets_M: Tensor  # the target critics of this update
+    critics_M: Tensor | None  # those by which the policy improves; None where it does not
 
 
 def unroll(world: World, z_BZ: Tensor, action_HBA: Tensor, goal: Quantised, noise_GBKD: Tensor | None) -> Unrolled:
@@ -64,25 +73,20 @@ def critic_loss(
     z_next_BZ: Tensor,
     returns: Returns,
     whole_B: Tensor,
-    smoothing: tuple[float, float],
-    generator: torch.Generator,
+    noise: Noise,
 ) -> tuple[Tensor, Tensor]:
-    """(mean squared error to the return with the smallest of a few targets, mean value).
-
-    The target policy's action is disturbed by clipped noise of (deviation, limit) `smoothing` (TD3).
-    """
+    """(mean squared error to the return with the smallest of a few targets, mean value)."""
     with torch.no_grad():
-        noise = torch.randn(action_BA.shape, generator=generator, device=action_BA.device) * smoothing[0]
-        a = (targets.policy(z_next_BZ) + noise.clamp(-smoothing[1], smoothing[1])).clamp(-1, 1)
-        value = targets.critics.lowest(z_next_BZ, a, targets.critics.draw(generator))
+        a = (targets.policy(z_next_BZ) + noise.smoothing_BA).clamp(-1, 1)
+        value = targets.critics.lowest(z_next_BZ, a, noise.targets_M)
         goal = returns.total + returns.discount * value
     values_NB = critics(z_BZ, action_BA)
     return ((values_NB - goal).square() * whole_B).mean(), values_NB.detach().mean()
 
 
-def policy_loss(critics: Critics, policy: Policy, z_BZ: Tensor, generator: torch.Generator) -> Tensor:
+def policy_loss(critics: Critics, policy: Policy, z_BZ: Tensor, members_M: Tensor) -> Tensor:
     """Minus the mean of a few critics at the policy's own action."""
-    return -critics.mean(z_BZ, policy(z_BZ), critics.draw(generator), frozen=True).mean()
+    return -critics.mean(z_BZ, policy(z_BZ), members_M, frozen=True).mean()
 
 
 def targets_of(world: World, batch: Update) -> tuple[Quantised, Tensor]:

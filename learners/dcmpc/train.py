@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +11,13 @@ from torch import Tensor, nn
 
 from learners.dcmpc.batches import Update, draw
 from learners.dcmpc.critics import Critics
-from learners.dcmpc.losses import critic_loss, policy_loss, targets_of, unroll, weights
+from learners.dcmpc.losses import Noise, critic_loss, policy_loss, targets_of, unroll, weights
 from learners.dcmpc.noise import exponential
 from learners.dcmpc.policy import Policy
 from learners.dcmpc.prediction import PredictionConfig, predict
 from learners.dcmpc.targets import Targets, n_step
 from learners.dcmpc.world import World
+from learners.nn.fsq import Quantised
 from learners.system import Metrics, OptimConfig
 from replay.errors import BadInput
 from replay.source import Source
@@ -99,16 +99,16 @@ class DCMPCObjective:
         )
 
     def loss(self, batch: Update, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        noise = self._draw(batch, generator)
         goal, z_next = targets_of(self.world, batch)
-        model, z, metrics = self._world_loss(batch, goal, generator)
-        smoothing = (self.config.smoothing, self.config.smoothing_clip)
+        model, z, metrics = self._world_loss(batch, goal, noise.codes_GBKD)
         value, mean = critic_loss(
-            self.critics, self.targets, z, batch.action[0], z_next, batch.returns, batch.whole, smoothing, generator
+            self.critics, self.targets, z, batch.action[0], z_next, batch.returns, batch.whole, noise
         )
         loss, metrics = model + value, metrics | {"critic": value.detach(), "value": mean}
         self._improved = batch.improves
-        if batch.improves:
-            acting = policy_loss(self.critics, self.policy, z, generator)
+        if noise.critics_M is not None:
+            acting = policy_loss(self.critics, self.policy, z, noise.critics_M)
             loss, metrics = loss + acting, metrics | {"policy": acting.detach()}
         return loss, metrics
 
@@ -130,20 +130,32 @@ class DCMPCObjective:
         return found.arrays() if found else {}
 
     def _world_loss(
-        self, batch: Update, goal: Any, generator: torch.Generator
+        self, batch: Update, goal: Quantised, noise_GBKD: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss, first states (B, Z) without gradients, metrics)."""
         config, world, h = self.config, self.world, self.config.horizon
         raw = world.raw(batch.observation[0])
         z = world.encoding(raw).code.flatten(1)
-        found = unroll(world, z, batch.action[:h], goal, self._noise(batch, generator))
+        found = unroll(world, z, batch.action[:h], goal, noise_GBKD)
         wrong = (batch.weight * (found.reward - batch.reward[:h]).square()).mean()
         model = config.consistency * (batch.weight * found.error).mean() + config.reward * wrong
         metrics = {"consistency": found.error.detach().mean(), "reward": wrong.detach(), "model": model.detach()}
         return model + world.encoding.loss(raw), z.detach(), metrics
 
-    def _noise(self, batch: Update, generator: torch.Generator) -> Tensor | None:
-        world, rows = self.world.config, batch.action.shape[1]
+    @torch.compiler.disable  # a generator breaks a graph
+    def _draw(self, batch: Update, generator: torch.Generator) -> Noise:
+        config, action = self.config, batch.action[0]
+        codes = self._codes_noise(len(action), generator)
+        smoothing = torch.randn(action.shape, generator=generator, device=action.device) * config.smoothing
+        return Noise(
+            codes_GBKD=codes,
+            smoothing_BA=smoothing.clamp(-config.smoothing_clip, config.smoothing_clip),
+            targets_M=self.targets.critics.draw(generator),
+            critics_M=self.critics.draw(generator) if batch.improves else None,
+        )
+
+    def _codes_noise(self, rows: int, generator: torch.Generator) -> Tensor | None:
+        world = self.world.config
         if world.dynamics == "mse" or not self.config.stochastic:
             return None
         return exponential((self.config.horizon - 1, rows, self.world.encoding.count, world.latent_dim), generator)
