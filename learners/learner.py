@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from learners import checkpoint, optim
 from learners.allocator import keep_freed
 from learners.collective import Peers
+from learners.compiled import CompiledLoss
 from learners.device import pick_device, pinned, to_device
 from learners.ema import EMA
 from learners.meter import Meter
@@ -37,7 +38,7 @@ from replay.sources.limited import LimitedSource
 class LearnerConfig:
     device: str = "auto"  # "auto" is cuda where there is one, else cpu
     precision: Literal["auto", "bf16", "float32"] = "auto"  # of the loss; "auto" is bf16 autocast on cuda, else float32
-    compile: bool = False  # torch.compile of the loss
+    compile: bool = False  # torch.compile of the loss, held against the loss as written in the first updates
     group: int = 1  # learners
     threads: int = 1  # of each learner
     prefetch: int = 2  # batches made ahead of time
@@ -211,7 +212,7 @@ class Learner:
         return Run(
             progress=progress,
             objective=objective,
-            loss=torch.compile(objective.loss) if self.config.compile else objective.loss,
+            loss=CompiledLoss(objective, self.network) if self.config.compile else objective.loss,
             optimiser=optim.build(objective.optim, trained),
             ema=EMA(trained, decay) if (decay := optim.averaging(objective.optim)) else None,
             batches=self._prefetcher(progress, objective),

@@ -22,7 +22,8 @@ from learners.dcmpc.world import World
 from learners.draws import Draws
 from learners.nn.mlp import NormedLinear
 
-LARGE = 2**21  # multiplications from which on oneDNN is ahead
+LARGE = 2**21  # multiplications from which on oneDNN is ahead, on a CPU with vectors of 512 bits
+WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 class Imagined:
@@ -66,9 +67,9 @@ def forward(net: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """F.linear. Large products on a CPU are oneDNN's: MKL, torch's choice, uses half of the vector width of an AMD."""
+    """F.linear. Large products on a wide CPU are oneDNN's: MKL, torch's choice, uses half of the vector of an AMD."""
     large = x.device.type == "cpu" and len(x) * weight.numel() >= LARGE
-    if not large or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
+    if not (WIDE and large) or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from learners.agent import Observation
-from learners.dcmpc import mppi
+from learners.dcmpc import mppi, planner
 from learners.dcmpc.critics import Critics, CriticsConfig
 from learners.dcmpc.mppi import MPPIConfig, Noise, noise, plan
 from learners.dcmpc.planner import Carry, Follower, Imagined, Planner, mish_of_negative
@@ -177,6 +177,14 @@ def test_imagines_what_the_networks_say(dynamics: str) -> None:
     for row, pair in enumerate(chosen):
         part = slice(3 * row, 3 * row + 3)
         assert torch.allclose(value[row], critics.mean(z[part], a[part], pair), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_products_of_wide_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, bias = torch.randn(64, 256), torch.randn(128, 256), torch.randn(128)
+    monkeypatch.setattr(planner, "WIDE", True)
+    monkeypatch.setattr(planner, "LARGE", 64 * 128 * 256)
+    torch.testing.assert_close(planner.linear(x, weight, bias), F.linear(x, weight, bias), rtol=1e-4, atol=1e-4)
 
 
 def test_mish() -> None:
