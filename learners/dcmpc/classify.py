@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+BLOCK = 2**18  # numbers, a mebibyte
+
 
 def classify(logits_BKD: Tensor, target_BD: Tensor, noise_BKD: Tensor | None, book_KC: Tensor) -> tuple[Tensor, Tensor]:
     """(cross-entropy (B,) as a mean over D, next codes (B, C, D)).
@@ -31,38 +33,77 @@ class _Classify(torch.autograd.Function):
     once. The code drawn is that of the largest u; two that are equal to the last bit would count half each.
 
     dCE/dl = (p - onehot) / D; with m = sum_k u_k c_k / s the mean code of the draw: dl_k = u_k <g / s, c_k - m>.
+
+    Large batches go block by block of rows, so that what lies between two passes stays in the processor's cache.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, noise: Tensor | None, book: Tensor) -> tuple[Tensor, Tensor]:
-        p = logits.softmax(1)
-        picked = target[:, None]
-        entropy = -p.gather(1, picked).clamp_min(torch.finfo(p.dtype).tiny).log().mean((1, 2))
-        u = p if noise is None else p / noise
+        p, picked = torch.empty_like(logits), target[:, None]
         summing = nn.functional.pad(book.T, (0, 0, 0, 1), value=1.0)
-        mean, s = _weighted(summing, u)
-        code = mean
-        if noise is not None:
-            code, _ = _weighted(summing, torch.eq(u, u.amax(1, keepdim=True), out=torch.empty_like(u)))
-        ctx.save_for_backward(p, u, s, mean, picked, book)
+        blocks = [_forward(*block, summing) for block in _blocks(p, logits, p, picked, noise)]
+        entropy, code, mean, s = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
+        ctx.save_for_backward(p, noise, s, mean, picked, book)
         ctx.set_materialize_grads(False)
         return entropy, code
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_entropy: Tensor | None, of_code: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, u, s, mean, picked, book = ctx.saved_tensors
-        grad: Tensor | None = None
-        if of_code is not None:
-            g = of_code / s
-            grad = book @ g
-            grad -= (g * mean).sum(1, keepdim=True)
-            grad *= u
-        if of_entropy is not None:
-            share = (of_entropy / p.shape[2])[:, None, None]
-            grad = p * share if grad is None else grad.addcmul_(p, share)
-            grad.scatter_add_(1, picked, -share.expand_as(picked))
+        p, noise, s, mean, picked, book = ctx.saved_tensors
+        if of_code is None and of_entropy is None:
+            return None, None, None, None
+        grad = torch.empty_like(p)
+        g = None if of_code is None else of_code / s
+        share = None if of_entropy is None else (of_entropy / p.shape[2])[:, None, None]
+        for block in _blocks(p, grad, p, noise, g, mean, share, picked):
+            _backward(*block, book)
         return grad, None, None, None
+
+
+def _blocks(like_BKD: Tensor, *tensors: Tensor | None) -> list[tuple[Any, ...]]:
+    """The tensors in blocks of rows, as many as BLOCK numbers of `like` are."""
+    rows = max(1, BLOCK // like_BKD[0].numel())
+    if len(like_BKD) <= rows or like_BKD.device.type != "cpu":
+        return [tensors]
+    count = -(-len(like_BKD) // rows)
+    return list(zip(*((None,) * count if x is None else x.split(rows) for x in tensors), strict=True))
+
+
+def _forward(logits: Tensor, p: Tensor, picked: Tensor, noise: Tensor | None, summing: Tensor) -> tuple[Tensor, ...]:
+    """Fills `p`. (entropy (B,), the code drawn, its mean, s)."""
+    torch.softmax(logits, 1, out=p)
+    entropy = -p.gather(1, picked).clamp_min(torch.finfo(p.dtype).tiny).log().mean((1, 2))
+    u = p if noise is None else p / noise
+    mean, s = _weighted(summing, u)
+    code = mean
+    if noise is not None:
+        code, _ = _weighted(summing, torch.eq(u, u.amax(1, keepdim=True), out=torch.empty_like(u)))
+    return entropy, code, mean, s
+
+
+def _backward(
+    grad: Tensor,
+    p: Tensor,
+    noise: Tensor | None,
+    g: Tensor | None,
+    mean: Tensor,
+    share: Tensor | None,
+    picked: Tensor,
+    book: Tensor,
+) -> None:
+    """Fills `grad`; `g` = gradient of the code / s, `share` = gradient of the entropy / D."""
+    if g is None:
+        grad.zero_()
+    else:
+        torch.matmul(book, g, out=grad)
+        grad -= (g * mean).sum(1, keepdim=True)
+        grad *= p
+        if noise is not None:
+            grad /= noise
+    if share is not None:
+        grad.addcmul_(p, share)
+        grad.scatter_add_(1, picked, -share.expand_as(picked))
 
 
 def _weighted(summing: Tensor, weight_BKD: Tensor) -> tuple[Tensor, Tensor]:
