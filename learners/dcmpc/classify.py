@@ -41,7 +41,7 @@ class _Classify(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor, noise: Tensor | None, book: Tensor) -> tuple[Tensor, Tensor]:
         p, picked = torch.empty_like(logits), target[:, None]
         summing = nn.functional.pad(book.T, (0, 0, 0, 1), value=1.0)
-        blocks = [_forward(*block, summing) for block in _blocks(p, logits, p, picked, noise)]
+        blocks = [_forward(summing, *block) for block in _blocks(p, logits, p, picked, noise)]
         entropy, code, mean, s = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
         ctx.save_for_backward(p, noise, s, mean, picked, book)
         ctx.set_materialize_grads(False)
@@ -57,7 +57,7 @@ class _Classify(torch.autograd.Function):
         g = None if of_code is None else of_code / s
         share = None if of_entropy is None else (of_entropy / p.shape[2])[:, None, None]
         for block in _blocks(p, grad, p, noise, g, mean, share, picked):
-            _backward(*block, book)
+            _backward(book, *block)
         return grad, None, None, None
 
 
@@ -70,7 +70,7 @@ def _blocks(like_BKD: Tensor, *tensors: Tensor | None) -> list[tuple[Any, ...]]:
     return list(zip(*((None,) * count if x is None else x.split(rows) for x in tensors), strict=True))
 
 
-def _forward(logits: Tensor, p: Tensor, picked: Tensor, noise: Tensor | None, summing: Tensor) -> tuple[Tensor, ...]:
+def _forward(summing: Tensor, logits: Tensor, p: Tensor, picked: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
     """Fills `p`. (entropy (B,), the code drawn, its mean, s)."""
     torch.softmax(logits, 1, out=p)
     entropy = -p.gather(1, picked).clamp_min(torch.finfo(p.dtype).tiny).log().mean((1, 2))
@@ -83,6 +83,7 @@ def _forward(logits: Tensor, p: Tensor, picked: Tensor, noise: Tensor | None, su
 
 
 def _backward(
+    book: Tensor,
     grad: Tensor,
     p: Tensor,
     noise: Tensor | None,
@@ -90,7 +91,6 @@ def _backward(
     mean: Tensor,
     share: Tensor | None,
     picked: Tensor,
-    book: Tensor,
 ) -> None:
     """Fills `grad`; `g` = gradient of the code / s, `share` = gradient of the entropy / D."""
     if g is None:

@@ -94,8 +94,12 @@ def reference(logits: Tensor, target: Tensor, noise: Tensor | None, book: Tensor
     return entropy, torch.einsum("bkd,kc->bcd", hard - soft.detach() + soft, book)
 
 
+@pytest.mark.parametrize("block", [1, 15 * 7 * 4, 2**18], ids=["rows alone", "four and two", "at once"])
 @pytest.mark.parametrize("drawn", [True, False])
-def test_classifying_is_cross_entropy_and_straight_through_gumbel_softmax(drawn: bool) -> None:
+def test_classifying_is_cross_entropy_and_straight_through_gumbel_softmax(
+    drawn: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("learners.dcmpc.classify.BLOCK", block)
     g = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(6, 15, 7, generator=g)).requires_grad_()
     target = torch.randint(15, (6, 7), generator=g)
