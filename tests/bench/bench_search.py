@@ -382,7 +382,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    runs = {path.name: Trained(path) for path in given.run_dirs}
+    runs = {str(path): Trained(path) for path in given.run_dirs}  # seeds of different studies have one name
     begun = time.monotonic()
     states = {name: visited(trained, given.states) for name, trained in runs.items()}
     if "decisions" in given.parts:
