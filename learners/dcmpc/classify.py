@@ -62,9 +62,9 @@ class _Classify(torch.autograd.Function):
 
 
 def _blocks(like_BKD: Tensor, *tensors: Tensor | None) -> list[tuple[Any, ...]]:
-    """The tensors in blocks of rows, as many as BLOCK numbers of `like` are."""
+    """The tensors in blocks of as many rows as BLOCK numbers of `like` are; as they are on a GPU, or if compiled."""
     rows = max(1, BLOCK // like_BKD[0].numel())
-    if len(like_BKD) <= rows or like_BKD.device.type != "cpu":
+    if len(like_BKD) <= rows or like_BKD.device.type != "cpu" or torch.compiler.is_compiling():
         return [tensors]
     count = -(-len(like_BKD) // rows)
     return list(zip(*((None,) * count if x is None else x.split(rows) for x in tensors), strict=True))
