@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,9 @@ def test_a_dead_learner_is_told() -> None:
 
 def test_a_standstill_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("learners.group.HEARTBEAT_S", 0.2)
-    one = group(ToyConfig(gate_hangs=True), size=1, stall_timeout_s=3.0)
-    one.begin("fit", "fit", 10)
+    one = group(ToyConfig(gate_hangs=True), size=1)
+    one.begin("fit", "fit", 10)  # with time to start: on a busy machine that takes longer than a standstill here
+    one.config = replace(one.config, stall_timeout_s=3.0)
     with pytest.raises(TryAgain, match=r"progress for 3 s; they were at: gate of stage fit"):
         one.gate()
 
